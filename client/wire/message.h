@@ -1,0 +1,107 @@
+#ifndef KV_MESSAGE_H
+#define KV_MESSAGE_H
+#include "client/base/arena.h"
+#include "client/base/buf.h"
+#include "client/base/err.h"
+#include "client/base/op.h"
+
+/* The client protocol as plain structs, and their conversion to and from the
+ * protobuf messages of kv.proto. Slices of a decoded message point into the
+ * frame or the arena: valid as long as both. */
+enum kv_frame_kind { /* the first byte of every frame */
+    KV_FRAME_REQUEST = 1,
+    KV_FRAME_REPLY = 2,
+    KV_FRAME_PING = 3, /* 8 bytes echoed back as PONG: connection health */
+    KV_FRAME_PONG = 4,
+    KV_FRAME_DRAIN = 5, /* the node is going away: finish and dial another */
+    KV_FRAME_PEER = 16  /* from here on node to node only: server/peer.proto */
+};
+
+enum kv_level { KV_LEVEL_LINEARIZABLE, KV_LEVEL_LEASE, KV_LEVEL_BOUNDED, KV_LEVEL_ANY };
+enum kv_phase { /* where a request ended */
+    KV_PHASE_NONE, KV_PHASE_PARSE, KV_PHASE_ROUTE, KV_PHASE_WAIT_LEADER, KV_PHASE_PROPOSE,
+    KV_PHASE_REPLICATE, KV_PHASE_READ, KV_PHASE_APPLY, KV_PHASE_FORWARD
+};
+const char *kv_phase_text(enum kv_phase phase);
+
+/* An idempotency key is remembered for five minutes of its partition's clock. Nothing is sent again under it
+ * after four, lest it take effect twice. */
+enum { KV_DEDUP_MS = 5 * 60 * 1000, KV_REPEAT_MS_MAX = 4 * 60 * 1000 };
+
+enum { KV_ARGS_MAX = 1 << 20, KV_CLIENT_BYTES = 16, KV_NODES_MAX = 64, KV_REPLICAS_MAX = 16,
+       KV_PARTITIONS_MAX = 1 << 16 };
+
+struct kv_version { /* R16: compared lexicographically; {0,0} = no such key */
+    uint32_t epoch;
+    uint64_t index;
+};
+static inline int kv_version_cmp(struct kv_version a, struct kv_version b)
+{
+    if (a.epoch != b.epoch) return a.epoch < b.epoch ? -1 : 1;
+    return a.index < b.index ? -1 : a.index > b.index;
+}
+
+struct kv_request {
+    uint64_t id; /* chosen by the sender, returned in the reply */
+    enum kv_op op;
+    const struct kv_slice *args;
+    uint32_t arg_count;
+    uint32_t keyspace;
+    bool pinned; /* partition and range_epoch are set: refuse with WRONG_SHARD rather than re-route */
+    uint32_t partition, range_epoch;
+    uint8_t client[KV_CLIENT_BYTES];
+    uint64_t sequence; /* 0 = no idempotency key */
+    enum kv_level level;
+    uint32_t bounded_ms;
+    uint32_t deadline_ms; /* time left; 0 = the node's default */
+    uint32_t hops;
+    /* Writes that a node forwards: what is refused of a round of a line keeps all behind it in that
+     * round from being taken, or a later write could overtake an earlier one that has to be sent again. */
+    uint32_t line, round; /* partition; from 1, 0 = in no line */
+    bool roams; /* not on the wire: it came from a client that asks another node when this one cannot help */
+};
+
+struct kv_reply {
+    uint64_t id;
+    enum kv_err err;
+    enum kv_applied applied;
+    struct kv_slice value; /* one RESP3 value; empty with most errors */
+    struct kv_version version;
+    uint64_t expire_ms;
+    uint32_t partition, range_epoch, node, leader;
+    uint64_t index; /* of a write in its partition's log; 0: of several, or of none */
+    enum kv_phase phase;
+    enum kv_level level;
+    uint32_t retry_after_ms;
+    struct kv_slice detail;
+};
+
+struct kv_node_info {
+    uint32_t id;
+    struct kv_slice host;
+    uint16_t port, resp;
+    struct kv_slice key;
+};
+struct kv_partition_info {
+    uint32_t id, keyspace, range_epoch, conf_epoch, leader;
+    struct kv_slice from, to;
+    uint32_t nodes[KV_REPLICAS_MAX];
+    uint32_t node_count;
+};
+struct kv_map_info {
+    struct kv_node_info *nodes;
+    uint32_t node_count;
+    struct kv_partition_info *partitions;
+    uint32_t partition_count;
+};
+
+/* Encoders append the kind byte and the message to `out`. */
+void kv_request_encode(const struct kv_request *r, struct kv_buf *out);
+void kv_reply_encode(const struct kv_reply *r, struct kv_buf *out);
+void kv_map_encode(const struct kv_map_info *m, struct kv_buf *out); /* no kind byte: it is a reply's value bytes */
+/* Decoders take the bytes behind the kind byte. KV_MALFORMED, KV_TOO_BIG (arena or
+ * argument limit), KV_BAD_ARGUMENT (unknown op or enum value). */
+enum kv_err kv_request_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_request *out);
+enum kv_err kv_reply_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_reply *out);
+enum kv_err kv_map_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_map_info *out);
+#endif
