@@ -1,0 +1,273 @@
+#include <assert.h>
+#include <stdlib.h>
+
+#include "client/base/endian.h"
+#include "client/base/hash.h"
+#include "client/wire/resp.h"
+#include "server/group.h"
+#include "server/request.h"
+
+/* Executing committed entries (R7): a pure function of (state, entry). The idempotency
+ * record of a write stands at its first key and commits in the same entry (R10):
+ *
+ *   sub    16 B client id, 8 B sequence (big-endian: command_sub)
+ *   value  8 B stamp (little-endian), 1 B err, 1 B flags, 4 B and 8 B version, 8 B expire_ms, reply
+ */
+enum { DEDUP_HEADER = 8 + 2 + 4 + 8 + 8, DEDUP_REPLY_CUT = 1 };
+static_assert((int)DEDUP_HEADER < (int)STORE_DEDUP_VALUE_BYTES_MAX, "a reply follows the header");
+static_assert((int)COMMAND_SUB_BYTES == (int)STORE_SUB_BYTES, "as the store keeps them");
+
+static bool dedup_find(struct group *g, const struct apply_ahead *a, struct kv_reply *reply)
+{
+    struct kv_slice v, key = kv_key_slice(&a->key), sub = kv_slice(a->sub, sizeof a->sub);
+    if (MUTANT(dedup_not_asked)) return false;
+    if (store_get(g->w->store, STORE_DEDUP, key, sub, &v) != KV_OK || v.size < DEDUP_HEADER) return false;
+    uint64_t stamp = le64_get(v.data);
+    if (stamp + g->descriptor.dedup_retention_ms < g->clock_ms) return false;
+    reply->err = (enum kv_err)v.data[8];
+    reply->version = (struct kv_version){le32_get(v.data + 10), le64_get(v.data + 14)};
+    reply->expire_ms = le64_get(v.data + 22);
+    reply->value = kv_slice(v.data + DEDUP_HEADER, v.size - DEDUP_HEADER);
+    if (v.data[9] & DEDUP_REPLY_CUT) reply->detail = kv_str("done before; the reply was too long to keep");
+    return true;
+}
+
+static size_t dedup_value(uint64_t stamp_ms, const struct kv_reply *reply, uint8_t out[STORE_DEDUP_VALUE_BYTES_MAX])
+{
+    le64_put(out, stamp_ms);
+    out[8] = (uint8_t)reply->err;
+    out[9] = 0;
+    le32_put(out + 10, reply->version.epoch);
+    le64_put(out + 14, reply->version.index);
+    le64_put(out + 22, reply->expire_ms);
+    if (reply->value.size > STORE_DEDUP_VALUE_BYTES_MAX - DEDUP_HEADER) {
+        out[9] = DEDUP_REPLY_CUT;
+        return DEDUP_HEADER;
+    }
+    if (reply->value.size > 0) memcpy(out + DEDUP_HEADER, reply->value.data, reply->value.size);
+    return DEDUP_HEADER + reply->value.size;
+}
+
+static bool first_key(struct group *g, struct apply_ahead *a)
+{
+    const struct command *c = &a->command;
+    uint32_t first, step;
+    uint32_t count = kv_op_keys(kv_op_info(c->op), c->arg_count, &first, &step);
+    if (count == 0 || first >= c->arg_count) return false;
+    a->user_key = c->args[first];
+    return KV_OK == (g->descriptor.kind == DESCRIPTOR_HASH
+                         ? kv_key_hash(g->descriptor.keyspace, a->user_key, &a->key)
+                         : kv_key_range(g->descriptor.keyspace, a->user_key, &a->key));
+}
+
+void apply_look_ahead(struct group *g, const struct log_entry *e, uint32_t count, struct apply_ahead *out)
+{
+    struct worker *w = g->w;
+    uint32_t data[APPLY_AHEAD_MAX], dedup[APPLY_AHEAD_MAX];
+    assert(count <= APPLY_AHEAD_MAX);
+    kv_arena_reset(&w->arena);
+    for (uint32_t i = 0; i < count; i++) {
+        struct apply_ahead *a = &out[i];
+        a->err = command_decode(e[i].bytes, &w->arena, &a->command);
+        a->has_key = a->err == KV_OK && first_key(g, a);
+        if (!a->has_key) continue;
+        data[i] = store_hint(w->store, STORE_DATA, kv_key_slice(&a->key), kv_slice(NULL, 0));
+        if (a->command.sequence == 0) continue;
+        command_sub(&a->command, a->sub);
+        dedup[i] = store_hint(w->store, STORE_DEDUP, kv_key_slice(&a->key), kv_slice(a->sub, sizeof a->sub));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!out[i].has_key) continue;
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): has_key, so the loop above filled both */
+        store_hint_row(w->store, data[i]);
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
+        if (out[i].command.sequence != 0) store_hint_row(w->store, dedup[i]);
+    }
+}
+
+static struct exec *exec_prepare(struct group *g, uint64_t clock_ms)
+{
+    struct worker *w = g->w;
+    struct exec *x = &w->exec;
+    kv_buf_clear(&w->exec_reply);
+    kv_buf_clear(&w->exec_rows);
+    x->state = &w->exec_state;
+    x->keyspace = g->descriptor.keyspace;
+    x->is_hash = g->descriptor.kind == DESCRIPTOR_HASH;
+    x->clock_ms = clock_ms;
+    x->wall_ms = 0;
+    x->value_bytes_max = g->descriptor.value_bytes_max;
+    x->reply = &w->exec_reply;
+    x->rows = &w->exec_rows;
+    x->known_key = NULL;
+    x->op_count = 0;
+    x->read_version = (struct kv_version){0};
+    x->expire_ms = 0;
+    x->needs_clock = false;
+    x->err = KV_OK;
+    return x;
+}
+
+/* A row that rotted is this replica's affair. All else, and what the store itself stumbled over, is
+ * the node's: it stops. */
+static void corrupt(struct group *g, const char *what, uint64_t index, enum kv_err err)
+{
+    struct worker *w = g->w;
+    if (w->poisoned) return;
+    if (err == KV_CORRUPT) {
+        group_corrupt(g, "a row is not what was written", index);
+        return;
+    }
+    JOURNAL(w->journal, store, ERROR, what, "group=%u index=%llu err=%s", g->id, (unsigned long long)index, kv_err_name(err));
+    w->poisoned = true;
+    if (w->o.stop_wanted != NULL) w->o.stop_wanted(w->o.context);
+}
+
+static void describe(struct group *g, const struct command *c)
+{
+    struct descriptor d;
+    if (c->arg_count != 1 || descriptor_decode(c->args[0], &d) != KV_OK || d.id != g->id ||
+        d.conf_epoch <= g->descriptor.conf_epoch) {
+        raft_conf_applied(g->raft, &g->conf); /* refused alike everywhere: the old one stays */
+        return;
+    }
+    g->descriptor = d;
+    if (!MUTANT(conf_half_applied)) conf_from_descriptor(&d, &g->conf);
+    member_forget(g);
+    store_describe(g->w->store, g->id, c->args[0]);
+    /* Applied is not remembered, checkpointed is: after a restart a replica would vote by the members
+     * of before, of which one may be gone for good. */
+    store_checkpoint(g->w->store, NULL);
+    raft_conf_applied(g->raft, &g->conf);
+    worker_map_groups(g->w);
+    JOURNAL(g->w->journal, raft, INFO, "descriptor", "group=%u conf_epoch=%u replicas=%u joint=%d", g->id,
+            d.conf_epoch, d.replica_count, descriptor_is_joint(&d));
+}
+
+/* Effects of one command; the reply goes into *reply, the rows into x->ops. */
+static void execute(struct group *g, uint64_t index, const struct command *c, struct exec *x, struct kv_reply *reply)
+{
+    switch (c->op) {
+    case KV_OP_NOOP:
+    case KV_OP_CLOCK: return;
+    case KV_OP_DESCRIBE: describe(g, c); return;
+    default: break;
+    }
+    if (c->range_epoch != g->descriptor.range_epoch) { /* R12 */
+        reply->err = KV_WRONG_SHARD;
+        reply->applied = KV_APPLIED_NO;
+        return;
+    }
+    x->version = (struct kv_version){g->descriptor.range_epoch, index};
+    enum kv_err err = exec_run(x, c->op, c->args, c->arg_count);
+    if (err != KV_OK) {
+        corrupt(g, "apply-failed", index, err);
+        reply->err = err;
+        return;
+    }
+    reply->err = x->err;
+    reply->version = x->read_version;
+    reply->expire_ms = x->expire_ms;
+    reply->value = kv_buf_slice(x->reply);
+}
+
+bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, const struct apply_ahead *a,
+                 struct request *waiting)
+{
+    struct worker *w = g->w;
+    const struct command c = a->command;
+    if (a->err != KV_OK) { /* written by a newer feature level, or a bug: never guess */
+        corrupt(g, "undecodable-entry", index, a->err == KV_CORRUPT ? KV_VERSION : a->err);
+        if (waiting != NULL) request_fail(waiting, a->err, "a log entry does not decode");
+        return false;
+    }
+    if (c.stamp_ms > g->clock_ms) g->clock_ms = c.stamp_ms;
+    g->hash = kv_hash64(e->bytes, g->hash ^ index);
+
+    struct kv_reply reply = {.applied = KV_APPLIED_YES, .phase = KV_PHASE_APPLY};
+    uint64_t clock_ms = g->clock_ms;
+    if (MUTANT(ttl_by_local_clock) && env_wall_ms(w->env) > clock_ms + 1000) clock_ms = env_wall_ms(w->env);
+    struct exec *x = exec_prepare(g, clock_ms);
+    struct store_op flush[2], *with_dedup = NULL;
+    const struct store_op *ops = NULL;
+    uint32_t op_count = 0;
+    uint8_t value[STORE_DEDUP_VALUE_BYTES_MAX];
+    if (a->has_key) {
+        x->known = a->user_key;
+        x->known_key = &a->key;
+    }
+
+    bool has_dedup = c.sequence != 0 && a->has_key;
+    if (has_dedup && dedup_find(g, a, &reply)) {
+        /* done before: the original reply, no effect */
+        JOURNAL(w->journal, raft, DEBUG, "dedup-hit", "group=%u index=%llu", g->id, (unsigned long long)index);
+    } else if (c.op == KV_OP_KVFLUSH && c.range_epoch == g->descriptor.range_epoch) {
+        struct kv_range range = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
+        flush[0] = (struct store_op){.kind = STORE_DELETE_RANGE, .row = {.class = STORE_DATA}, .range = range};
+        ops = flush;
+        op_count = 1;
+        resp_put_status(x->reply, "OK");
+        reply.value = kv_buf_slice(x->reply);
+    } else {
+        execute(g, index, &c, x, &reply);
+        ops = x->ops;
+        op_count = x->op_count;
+        if (has_dedup && reply.err != KV_WRONG_SHARD) {
+            with_dedup = malloc((op_count + 1) * sizeof *with_dedup);
+            if (with_dedup == NULL) abort(); /* mid-apply: the log replays it exactly */
+            if (op_count > 0) memcpy(with_dedup, ops, op_count * sizeof *ops);
+            size_t size = dedup_value(c.stamp_ms, &reply, value);
+            with_dedup[op_count++] = (struct store_op){.kind = STORE_PUT,
+                                                       .row = {.class = STORE_DEDUP,
+                                                               .key = kv_key_slice(&a->key),
+                                                               .sub = kv_slice(a->sub, sizeof a->sub),
+                                                               .value = kv_slice(value, size)}};
+            ops = with_dedup;
+        }
+    }
+    /* The reply may point into rows that applying frees: an old dedup record. */
+    if (waiting != NULL && reply.value.size > 0 && reply.value.data != kv_buf_slice(x->reply).data) {
+        kv_buf_clear(x->reply);
+        kv_buf_append_slice(x->reply, reply.value);
+        reply.value = kv_buf_slice(x->reply);
+    }
+    bool applies = !w->poisoned && !g->dead; /* else the state could not be read: it stays as it is */
+    if (applies) store_apply(w->store, g->id, index, e->term, g->clock_ms, ops, op_count);
+    free(with_dedup);
+    if (!applies) {
+        if (waiting != NULL) request_fail(waiting, KV_CORRUPT, "this replica cannot apply it; it is committed");
+        return false;
+    }
+    g->applied = index;
+    g->applied_term = e->term;
+    if (waiting != NULL) {
+        reply.partition = g->id;
+        reply.index = index;
+        reply.range_epoch = g->descriptor.range_epoch;
+        reply.node = w->node_id;
+        request_finish(waiting, &reply);
+    }
+    return true;
+}
+
+bool apply_read(struct group *g, struct request *r, struct kv_reply *reply)
+{
+    uint64_t wall_ms = group_time_ms(g);
+    bool any = r->body.level == KV_LEVEL_ANY;
+    struct exec *x = exec_prepare(g, any && wall_ms > g->clock_ms ? wall_ms : g->clock_ms);
+    x->wall_ms = wall_ms;
+    enum kv_err err = exec_run(x, r->body.op, r->body.args, r->body.arg_count);
+    if (err != KV_OK) {
+        corrupt(g, "read-failed", g->applied, err);
+        *reply = (struct kv_reply){.err = err, .phase = KV_PHASE_READ};
+        return true;
+    }
+    if (x->needs_clock && !any) return false;
+    *reply = (struct kv_reply){.err = x->err,
+                               .value = kv_buf_slice(x->reply),
+                               .version = x->read_version,
+                               .expire_ms = x->expire_ms,
+                               .phase = KV_PHASE_READ,
+                               .level = r->body.level};
+    return true;
+}

@@ -1,0 +1,74 @@
+#ifndef SERVER_GATE_H
+#define SERVER_GATE_H
+#include "client/base/buf.h"
+#include "client/base/err.h"
+#include "client/env/env.h"
+#include "client/wire/message.h"
+
+/* A gateway translates one client protocol to kv_request and back. It holds no
+ * socket: the connection host (server/host.h) feeds it bytes, drains `out` and
+ * enforces the limits on connections and output. Replies arrive in any order,
+ * also inside submit(); a gate with `ordered` set (RESP) sends them in the order
+ * of its requests, the native gate as they come. */
+struct gate;
+struct gate_services;
+
+struct gate_ops {
+    const char *name;   /* "native", "resp" */
+    bool ordered;
+    size_t state_bytes; /* zeroed memory the host gives to each connection */
+    enum kv_err (*open)(struct gate *g);
+    /* Takes what it can from `in` and sets *consumed. KV_OK: all whole commands taken;
+     * KV_BUSY: stopped early (a read behind a pending write, output or request limit),
+     * the host calls again after the next reply or write with what was not consumed and
+     * more, perhaps nothing; other errors: send `out`, then close. */
+    enum kv_err (*feed)(struct gate *g, struct kv_slice in, size_t *consumed);
+    void (*reply)(struct gate *g, const struct kv_reply *reply); /* reply->id: as submitted; borrowed for the call */
+    void (*close)(struct gate *g);   /* frees what state owns; later replies are dropped by the host */
+};
+
+struct gate {
+    const struct gate_ops *ops;
+    const struct gate_services *services;
+    struct kv_buf *out;   /* bytes for the peer; the host sends them at the end of the turn */
+    void *state;
+    uint64_t id;          /* of the connection, never reused */
+    struct env_addr peer, local;
+    uint64_t opened_ns;
+    bool is_stranger;     /* set by the gate while nobody has shown a right to be here: closed after a while */
+    bool is_node;         /* set by the gate: what comes is of all its clients, and limited where they are */
+    bool closing;         /* set by the gate: close when `out` is sent and nothing is pending */
+    uint64_t commands;    /* taken from the peer, counted by the gate */
+    uint32_t pending;     /* requests submitted and not replied; kept by the host */
+};
+
+/* What a gate may ask of the node. */
+struct gate_services {
+    struct env *env;
+    void *node; /* struct worker */
+    /* Starts a request; arguments are borrowed for the call. The reply may come inside the
+     * call. KV_BUSY: over the connection's limit of open requests, stop reading. */
+    enum kv_err (*submit)(struct gate *g, const struct kv_request *request);
+    /* INFO sections, CONFIG names, node facts; text is appended to `out`. */
+    void (*info)(void *node, const char *section, struct kv_buf *out);
+    bool (*config_next)(void *node, uint32_t *cursor, const char **name, char value[256]);
+    enum kv_err (*config_set)(void *node, struct kv_slice name, struct kv_slice value, const char **why);
+    /* Every open connection of gates with this name; `each` returns false to stop. */
+    void (*connections)(void *node, const char *gate_name, bool (*each)(void *context, struct gate *g), void *context);
+    void (*kill)(void *node, struct gate *g);  /* closes another connection after its output */
+    bool (*auth_required)(void *node);
+    /* Checks a password off the loop (R25). done may come inside the call; `g` may be gone:
+     * then done is not called. KV_OK, KV_AUTH, KV_THROTTLED. */
+    void (*auth)(struct gate *g, struct kv_slice user, struct kv_slice password,
+                 void (*done)(struct gate *g, enum kv_err err));
+    uint32_t (*replicas_connected)(void *node);
+    void (*checkpoint)(void *node); /* begins one, or one more behind that under way */
+    uint32_t value_bytes_max;
+    uint64_t output_bytes_max; /* beyond it feed() returns KV_BUSY until drained */
+};
+
+extern const struct gate_ops gate_native, gate_resp;
+void gate_native_seal(struct gate *g); /* end of turn: what was replied is sealed together */
+bool gate_native_is_welcome(struct gate *g); /* the client's key is still one of client.keys */
+void gate_native_drain(struct gate *g); /* tells the client to go elsewhere; closes once it is answered */
+#endif

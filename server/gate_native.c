@@ -1,0 +1,235 @@
+#include <assert.h>
+#include <stdlib.h>
+
+#include "client/wire/channel.h"
+#include "client/wire/hello.h"
+#include "client/wire/message.h"
+#include "server/gate.h"
+#include "server/host.h"
+#include "server/peer.h"
+
+/* The native front door: frames over a Noise channel, for clients and for other nodes. Who
+ * is at the other end is settled by its key during the handshake (R25): a node of ours, a
+ * client of ours, or nobody. Replies leave as they come. */
+struct native {
+    struct channel *channel;
+    struct kv_arena arena;
+    struct kv_buf frame;     /* being encoded */
+    uint32_t node;           /* of a peer node; 0 = a client */
+    bool draining;
+    struct kv_map lines;     /* partition -> round it is in, twice, and one more if a write of it was refused */
+    char mismatch[HELLO_MISMATCH_BYTES];
+};
+
+static enum kv_err judge(void *context, const uint8_t key[CHANNEL_KEY_BYTES], struct kv_slice payload, const char **why)
+{
+    struct gate *g = context;
+    struct native *n = g->state;
+    struct worker *w = host_worker(g);
+    struct hello hello;
+    enum kv_err err = hello_decode(payload, &hello);
+    if (err != KV_OK) {
+        *why = "the handshake's hello does not parse";
+        return err;
+    }
+    err = node_match(w, &hello, n->mismatch);
+    if (err != KV_OK) {
+        *why = n->mismatch;
+        return err;
+    }
+    if (hello.role == HELLO_NODE) {
+        const struct config_node *node = config_node(w->config, hello.node);
+        if (node == NULL || memcmp(node->key, key, CHANNEL_KEY_BYTES) != 0) {
+            *why = "no node of this cluster has that id and key";
+            return KV_AUTH;
+        }
+        n->node = hello.node;
+        g->is_node = true;
+        peer_inbound_opened(w->peers, n->node, g);
+    } else if (!keys_allowed_has(w->o.clients, key)) {
+        *why = "the client's key is not in clients.keys of this node";
+        return KV_AUTH;
+    }
+    g->is_stranger = false;
+    return KV_OK;
+}
+
+bool gate_native_is_welcome(struct gate *g)
+{
+    const struct native *n = g->state;
+    if (n->node != 0 || !channel_established(n->channel)) return true; /* a peer; or it will be judged yet */
+    return keys_allowed_has(host_worker(g)->o.clients, channel_peer_key(n->channel));
+}
+
+static enum kv_err native_open(struct gate *g)
+{
+    struct native *n = g->state;
+    struct worker *w = host_worker(g);
+    void *memory = malloc(channel_memory());
+    if (memory == NULL) return KV_NO_SPACE;
+    uint8_t bytes[HELLO_BYTES_MAX];
+    struct channel_options o = node_channel(w, CHANNEL_ACCEPT, bytes);
+    o.judge = judge;
+    o.judge_context = g;
+    n->channel = channel_init(memory, &o);
+    g->is_stranger = true;
+    kv_arena_init(&n->arena, 2 * CHANNEL_FRAME_BYTES_MAX);
+    kv_map_init(&n->lines);
+    return KV_OK;
+}
+
+static void send_frame(struct gate *g, struct kv_slice frame)
+{
+    struct native *n = g->state;
+    if (channel_send(n->channel, &frame, 1) != KV_OK) g->closing = true;
+    host_touch(g);
+}
+
+static void *line_value(uint32_t round, bool is_refused)
+{
+    return (void *)((uintptr_t)round * 2 + is_refused);
+}
+
+/* A round is refused as a whole from its first refusal on; the next one begins when all of it came
+ * back to the sender. Short of memory it is refused too. */
+static bool line_goes_on(struct native *n, const struct kv_request *r)
+{
+    uintptr_t at = (uintptr_t)kv_map_get(&n->lines, r->line);
+    if (at / 2 < r->round) return kv_map_put(&n->lines, r->line, line_value(r->round, false));
+    return at % 2 == 0;
+}
+
+static void line_refuse(struct native *n, uint32_t partition)
+{
+    uintptr_t at = (uintptr_t)kv_map_get(&n->lines, partition);
+    if (at != 0) kv_map_put(&n->lines, partition, line_value((uint32_t)(at / 2), true)); /* replaces: needs no memory */
+}
+
+static void native_reply(struct gate *g, const struct kv_reply *reply)
+{
+    struct native *n = g->state;
+    if (peer_refuses(reply)) line_refuse(n, reply->partition);
+    kv_buf_clear(&n->frame);
+    kv_reply_encode(reply, &n->frame);
+    if (n->frame.failed) g->closing = true;
+    else send_frame(g, kv_buf_slice(&n->frame));
+    if (channel_pending(n->channel) > 256 << 10) channel_flush(n->channel, g->out);
+}
+
+static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
+{
+    struct native *n = g->state;
+    if (frame.size == 0) return KV_MALFORMED;
+    struct kv_slice body = kv_slice(frame.data + 1, frame.size - 1);
+    switch (frame.data[0]) {
+    case KV_FRAME_REQUEST: {
+        struct kv_request r;
+        kv_arena_reset(&n->arena);
+        enum kv_err err = kv_request_decode(body, &n->arena, &r);
+        if (err == KV_BAD_ARGUMENT) { /* the frame is whole, the operation is unknown here */
+            struct kv_reply reply = {.id = r.id, .err = err, .detail = kv_str("no such operation or level")};
+            native_reply(g, &reply);
+            return KV_OK;
+        }
+        if (err != KV_OK) return err;
+        r.roams = n->node == 0;
+        if (r.roams) r.hops = r.round = 0; /* only nodes forward */
+        if (r.round != 0 && !line_goes_on(n, &r)) {
+            struct kv_reply reply = {.id = r.id, .err = KV_NOT_LEADER, .partition = r.line,
+                                     .detail = kv_str("an earlier write of its line was refused")};
+            native_reply(g, &reply);
+            return KV_OK;
+        }
+        if (n->node == 0) g->commands++; /* what nodes forward is counted where it came in */
+        if (g->services->submit(g, &r) == KV_BUSY) {
+            struct kv_reply reply = {.id = r.id, .err = KV_BUSY, .retry_after_ms = 20,
+                                     .detail = kv_str("over limit.requests on this connection")};
+            native_reply(g, &reply);
+        }
+        return KV_OK;
+    }
+    case KV_FRAME_PING: {
+        uint8_t pong[9] = {KV_FRAME_PONG};
+        if (body.size != 8) return KV_MALFORMED;
+        memcpy(pong + 1, body.data, 8);
+        send_frame(g, kv_slice(pong, sizeof pong));
+        return KV_OK;
+    }
+    case KV_FRAME_PEER: {
+        if (n->node == 0) return KV_DENIED;
+        kv_buf_clear(&n->frame);
+        enum kv_err err = peer_receive(host_worker(g)->peers, n->node, body, &n->frame);
+        if (err == KV_OK && n->frame.size > 0) send_frame(g, kv_buf_slice(&n->frame));
+        return err;
+    }
+    default: return KV_MALFORMED;
+    }
+}
+
+/* Who asks and does not read is not answered further; the host closes readers at the whole limit. */
+static bool output_is_full(const struct gate *g)
+{
+    const struct native *n = g->state;
+    return g->out->size + channel_pending(n->channel) > g->services->output_bytes_max / 4;
+}
+
+static enum kv_err native_feed(struct gate *g, struct kv_slice in, size_t *consumed)
+{
+    struct native *n = g->state;
+    *consumed = in.size; /* the channel keeps what is incomplete */
+    enum kv_err err = channel_feed(n->channel, in, g->out);
+    struct kv_slice frame;
+    while (err == KV_OK) {
+        if (output_is_full(g)) return KV_BUSY; /* the channel keeps the frames for the next call */
+        if (!channel_next(n->channel, &frame)) break;
+        err = frame_take(g, frame);
+    }
+    if (err != KV_OK) {
+        struct worker *w = host_worker(g);
+        JOURNAL(w->journal, client, WARN, "native-refused", "peer=%s:%u err=%s why=\"%s\"", g->peer.host, g->peer.port,
+                kv_err_name(err), channel_refusal(n->channel));
+        return err;
+    }
+    if (channel_established(n->channel)) channel_flush(n->channel, g->out);
+    return KV_OK;
+}
+
+/* Replies of one turn are sealed together. */
+void gate_native_seal(struct gate *g)
+{
+    struct native *n = g->state;
+    if (g->ops == &gate_native && n->channel != NULL && channel_pending(n->channel) > 0)
+        channel_flush(n->channel, g->out);
+}
+
+void gate_native_drain(struct gate *g)
+{
+    struct native *n = g->state;
+    if (n->node == 0 && !n->draining && channel_established(n->channel)) {
+        uint8_t drain = KV_FRAME_DRAIN;
+        send_frame(g, kv_slice(&drain, 1));
+    }
+    n->draining = true;
+}
+
+static void native_close(struct gate *g)
+{
+    struct native *n = g->state;
+    if (n->node != 0) peer_inbound_closed(host_worker(g)->peers, n->node, g);
+    if (n->channel != NULL) channel_wipe(n->channel);
+    free(n->channel);
+    n->channel = NULL;
+    kv_arena_free(&n->arena);
+    kv_buf_free(&n->frame);
+    kv_map_free(&n->lines);
+}
+
+const struct gate_ops gate_native = {
+    .name = "native",
+    .ordered = false,
+    .state_bytes = sizeof(struct native),
+    .open = native_open,
+    .feed = native_feed,
+    .reply = native_reply,
+    .close = native_close,
+};

@@ -1,0 +1,33 @@
+#ifndef SERVER_GROUP_IMPL_H
+#define SERVER_GROUP_IMPL_H
+#include "server/group.h"
+
+/* What the files of a group share:
+ *
+ *   group.c          messages and ticks in, readies out
+ *   group_open.c     its life
+ *   group_propose.c  writes
+ *   group_read.c     reads
+ *   group_log.c      readies to the log and to peers, entries to apply
+ *   group_staged.c   entries on their way into the log */
+enum { GROUP_SEND_ENTRIES_MAX = 1024 }; /* and the bound of raft.batch */
+
+/* The bytes are copied; resolved before the log sees them. False: no memory. */
+bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t flags, struct kv_slice bytes);
+void staged_resolve(struct group_staged *s);
+void staged_clear(struct group_staged *s);
+void staged_free(struct group_staged *s);
+
+bool log_is_short(const struct log *l); /* of room: only what frees some, and raft's own, may go in (R15) */
+void lead_begin(struct group *g); /* a leader's first entry; until it is applied nothing is served (R2) */
+
+void reads_serve(struct group *g); /* those whose index is confirmed and applied, in order */
+void reads_confirm(struct group *g, const struct raft_read *reads, uint32_t count);
+void reads_park(struct group *g); /* leadership is lost */
+
+void persist(struct group *g, const struct raft_ready *rd);
+void append_offer(struct group *g, struct group_append *ga); /* may leave g->stalled set */
+void append_free(struct group_append *ga); /* one that never reached the store */
+void send_message(struct group *g, const struct raft_msg *m);
+void apply_pump(struct group *g);
+#endif

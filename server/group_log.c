@@ -1,0 +1,265 @@
+#include "server/group_impl.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "server/peer.h"
+#include "server/request.h"
+#include "server/scrub.h"
+
+/* What the core hands out goes to the log and to peers, and comes back durable, or committed to be
+ * applied. */
+enum { SEND_ENTRIES_MAX = GROUP_SEND_ENTRIES_MAX, APPLY_BATCH = 256, FETCH_BYTES = 4 << 20 };
+static const size_t send_bytes_max = 1 << 20; /* entry bytes in one append message */
+
+struct group_append { /* one ready on its way to the disk */
+    struct worker_job job;
+    struct log_append append;
+    struct group *g;
+    struct worker *w;
+    uint32_t id;
+    uint64_t life, sequence;
+    struct group_staged entries; /* of a stalled append */
+    uint32_t send_count;
+    struct raft_msg send[];
+};
+
+void group_job_discard(struct worker_job *j)
+{
+    struct group_append *ga = container_of(j, struct group_append, job);
+    staged_free(&ga->entries);
+    free(ga);
+}
+
+void append_free(struct group_append *ga)
+{
+    worker_job_end(&ga->job);
+    group_job_discard(&ga->job);
+}
+
+/* The group that began the call is still here: its memory may hold a later life by now. */
+static bool is_alive(const struct worker *w, uint32_t id, uint64_t life)
+{
+    const struct group *g = worker_group(w, id);
+    return g != NULL && g->life == life;
+}
+
+static void append_done(struct log_append *a, enum kv_err err)
+{
+    struct group_append *ga = container_of(a, struct group_append, append);
+    struct group *g = ga->g;
+    if (is_alive(ga->w, ga->id, ga->life) && err == KV_OK) {
+        g->appends_open--;
+        raft_durable(g->raft, ga->sequence);
+        for (uint32_t i = 0; i < ga->send_count; i++) send_message(g, &ga->send[i]);
+        group_touch(g);
+    }
+    append_free(ga);
+}
+
+/* The core already counts on what it handed out, so it is kept until the log has claimed room.
+ * Any other refusal means that this replica stops here (R15). */
+void append_offer(struct group *g, struct group_append *ga)
+{
+    g->stalled = NULL;
+    enum kv_err err = store_append(g->w->store, &ga->append);
+    if (err == KV_OK) return;
+    if (err == KV_BUSY || err == KV_NO_SPACE) {
+        JOURNAL(g->w->journal, store, DEBUG, "append-stalled", "group=%u err=%s", g->id, kv_err_name(err));
+        g->stalled = ga;
+        return;
+    }
+    append_free(ga);
+    g->appends_open--;
+    if (g->w->poisoned) return;
+    JOURNAL(g->w->journal, store, ERROR, "append-refused", "group=%u err=%s", g->id, kv_err_name(err));
+    g->w->poisoned = true;
+    if (g->w->o.stop_wanted != NULL) g->w->o.stop_wanted(g->w->o.context);
+}
+
+void persist(struct group *g, const struct raft_ready *rd)
+{
+    struct group_append *ga = calloc(1, sizeof *ga + rd->send_durable_count * sizeof *ga->send);
+    if (ga == NULL) abort();
+    ga->g = g;
+    ga->w = g->w;
+    ga->id = g->id;
+    ga->life = g->life;
+    ga->sequence = rd->sequence;
+    ga->send_count = rd->send_durable_count;
+    if (rd->send_durable_count > 0)
+        memcpy(ga->send, rd->send_durable, rd->send_durable_count * sizeof *ga->send);
+    ga->append = (struct log_append){.done = append_done,
+                                     .group = g->id,
+                                     .hard_changed = rd->hard_changed || rd->append_count > 0,
+                                     .term = rd->hard.term,
+                                     .vote = rd->hard.vote,
+                                     .commit = rd->hard.commit,
+                                     .truncate_from = rd->truncate_from};
+    struct group_staged *from = g->incoming != NULL ? g->incoming : &g->staged;
+    if (rd->append_count > 0) {
+        assert(rd->append_first >= from->first && rd->append_first + rd->append_count <= from->first + from->count);
+        staged_resolve(from);
+        ga->append.first = rd->append_first;
+        ga->append.entries = from->entries + (rd->append_first - from->first);
+        ga->append.entry_count = rd->append_count;
+    }
+    g->appends_open++;
+    worker_job_begin(g->w, &ga->job);
+    append_offer(g, ga);
+    if (g->stalled != NULL && rd->append_count > 0) { /* the bytes move along, in place */
+        ga->entries = *from;
+        *from = (struct group_staged){0};
+    }
+}
+
+struct group_fetch { /* entries no longer in memory */
+    struct log_fetch fetch;
+    struct worker *w;
+    struct group *g;
+    uint32_t id;
+    uint64_t life;
+    bool is_send;
+    uint64_t apply_to; /* committed when the read began: what lies behind may be truncated meanwhile */
+    struct raft_msg message;
+};
+
+static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count);
+
+static void fetch_done(struct log_fetch *f, enum kv_err err)
+{
+    struct group_fetch *gf = container_of(f, struct group_fetch, fetch);
+    struct group *g = gf->g;
+    if (is_alive(gf->w, gf->id, gf->life)) {
+        if (gf->is_send) {
+            /* A leader that lost its term meanwhile may have lost these entries too. */
+            if (err == KV_OK && g->role == RAFT_LEADER && raft_term_now(g->raft) == gf->message.term) {
+                uint32_t count = f->entry_count < gf->message.entry_count ? f->entry_count : gf->message.entry_count;
+                peer_send_raft(g->w->peers, group_node_of(g, gf->message.to), g->id, &gf->message, f->entries, count);
+                if (count < gf->message.entry_count)
+                    raft_sent(g->raft, gf->message.to, gf->message.index + 1, count);
+            } else {
+                raft_unreachable(g->raft, gf->message.to);
+            }
+        } else {
+            g->fetching = false;
+            /* A snapshot that is being installed takes the place of all that is applied. */
+            if (err == KV_OK && f->first == g->applied + 1 && !g->installing) {
+                uint64_t left = gf->apply_to > g->applied ? gf->apply_to - g->applied : 0;
+                apply_run(g, f->entries, f->entry_count < left ? f->entry_count : (uint32_t)left);
+            }
+        }
+        group_touch(g);
+    }
+    log_fetch_free(f);
+    free(gf);
+}
+
+static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *message)
+{
+    struct group_fetch *gf = calloc(1, sizeof *gf);
+    if (gf == NULL) return false;
+    gf->w = g->w;
+    gf->g = g;
+    gf->id = g->id;
+    gf->life = g->life;
+    gf->is_send = message != NULL;
+    gf->apply_to = g->apply_to;
+    if (message != NULL) {
+        gf->message = *message;
+        gf->message.runs = NULL;
+    }
+    gf->fetch = (struct log_fetch){.done = fetch_done,
+                                   .group = g->id,
+                                   .first = first,
+                                   .bytes_max = message != NULL ? send_bytes_max : FETCH_BYTES};
+    log_fetch(store_log(g->w->store), &gf->fetch);
+    return true;
+}
+
+void send_message(struct group *g, const struct raft_msg *m)
+{
+    uint32_t node = group_node_of(g, m->to);
+    if (node == 0) return;
+    if (m->type == RAFT_SNAPSHOT) {
+        transfer_send(g, m->to);
+        return;
+    }
+    if (m->type != RAFT_APPEND || m->entry_count == 0) {
+        peer_send_raft(g->w->peers, node, g->id, m, NULL, 0);
+        return;
+    }
+    if (!peer_connected(g->w->peers, node)) {
+        raft_unreachable(g->raft, m->to);
+        return;
+    }
+    struct log_entry entries[SEND_ENTRIES_MAX];
+    uint32_t count = 0;
+    enum kv_err err = log_cached(store_log(g->w->store), g->id, m->index + 1,
+                                 m->entry_count < SEND_ENTRIES_MAX ? m->entry_count : SEND_ENTRIES_MAX,
+                                 send_bytes_max, entries, &count);
+    if (err == KV_OK) {
+        peer_send_raft(g->w->peers, node, g->id, m, entries, count);
+        if (count < m->entry_count) raft_sent(g->raft, m->to, m->index + 1, count);
+    } else if (err != KV_BUSY || !fetch_start(g, m->index + 1, m)) {
+        raft_unreachable(g->raft, m->to);
+    }
+}
+
+/* Applies the next entry and answers whoever waits for its index. */
+static bool apply_one(struct group *g, const struct log_entry *e, const struct apply_ahead *a)
+{
+    struct request *waiting = NULL;
+    uint64_t index = g->applied + 1;
+    while (g->waiting_head != NULL && g->waiting_head->index <= index) {
+        struct request *r = g->waiting_head;
+        g->waiting_head = r->queue_next;
+        if (g->waiting_head == NULL) g->waiting_tail = NULL;
+        r->queue_next = NULL;
+        if (g->waiting_head != NULL)
+            for (size_t line = 0; line < sizeof *r; line += 64) __builtin_prefetch((char *)g->waiting_head + line);
+        assert(r->index == index); /* what a snapshot went past was answered then: group_restored() */
+        if (r->term == e->term) {
+            waiting = r;
+        } else { /* another leader's entry stands at its index: this one never took effect */
+            r->maybe = r->doubted;
+            request_fail(r, KV_NOT_LEADER, "another leader took over before it was committed");
+        }
+    }
+    if (!apply_entry(g, index, e, a, waiting)) return false;
+    if (g->scrub.index == index) scrub_applied(g);
+    return true;
+}
+
+/* False: not all could be applied; the group is dead or the node poisoned. */
+static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count)
+{
+    struct apply_ahead ahead[APPLY_AHEAD_MAX];
+    for (uint32_t done = 0, n; done < count; done += n) {
+        n = count - done < APPLY_AHEAD_MAX ? count - done : APPLY_AHEAD_MAX;
+        apply_look_ahead(g, e + done, n, ahead);
+        for (uint32_t i = 0; i < n; i++)
+            if (!apply_one(g, &e[done + i], &ahead[i])) return false;
+    }
+    raft_applied(g->raft, g->applied);
+    return true;
+}
+
+void apply_pump(struct group *g)
+{
+    struct log *l = store_log(g->w->store);
+    while (g->applied < g->apply_to && !g->fetching && g->stalled == NULL && !g->dead) {
+        struct log_entry entries[APPLY_BATCH];
+        uint32_t count = 0;
+        uint64_t left = g->apply_to - g->applied;
+        enum kv_err err = log_cached(l, g->id, g->applied + 1, left < APPLY_BATCH ? (uint32_t)left : APPLY_BATCH,
+                                     FETCH_BYTES, entries, &count);
+        if (err == KV_BUSY) {
+            g->fetching = fetch_start(g, g->applied + 1, NULL);
+            break;
+        }
+        if (g->w->poisoned) return;
+        assert(err == KV_OK && count > 0); /* a committed entry is in the log */
+        if (!apply_run(g, entries, count)) return;
+    }
+}

@@ -1,0 +1,110 @@
+#ifndef SERVER_NODE_H
+#define SERVER_NODE_H
+/* What the files of server/ share about one worker. Private to server/. */
+#include "client/base/map.h"
+#include "client/base/mutant.h"
+#include "client/wire/message.h"
+#include "server/clock.h"
+#include "server/exec.h"
+#include "server/gate.h"
+#include "server/worker.h"
+#include "storage/command.h"
+
+struct group;
+struct host;
+struct peers;
+struct request;
+struct worker_job;
+
+#define KVD_VERSION "0.1.0"
+
+enum { NODE_TICK_MS = 10, NODE_FORWARD_HOPS_MAX = 1 };
+
+struct worker {
+    struct worker_options o;
+    const struct config *config;
+    struct env *env;
+    struct journal *journal;
+    struct store *store;
+    uint32_t node_id;
+    uint8_t cluster_id[16];
+    uint8_t client_id[KV_CLIENT_BYTES]; /* of this process, for the writes it forwards */
+    uint64_t sequence;                  /* of those writes */
+    uint64_t started_ns;
+    struct clock clock; /* how far env's wall clock is to be believed (R14) */
+
+    struct kv_map groups;     /* partition id -> struct group */
+    uint64_t lives;           /* groups opened so far */
+    uint16_t slots[KV_SLOTS];      /* keyspace default: which of slot_groups; small, since met at random */
+    struct group *slot_groups[KV_SLOTS + 1]; /* [0]: NULL, no replica here; a group has a slot at least */
+    struct group *dirty;      /* groups with something to pump this turn */
+    struct env_task turn;     /* the end of this turn */
+    uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
+    bool in_turn;
+    struct env_timer tick;
+    uint64_t checkpoints_seen;
+
+    struct peers *peers;
+    struct host *host;
+    struct auth *auth;
+    struct scrub_job *scrubs; /* hashes under way (scrub.c) */
+    struct inbound *inbound; /* snapshots being received (transfer.c) */
+    uint64_t snapshot_free_ns; /* the bandwidth cap allows the next chunk from here on */
+    struct request *open_head, *open_tail; /* every request that waits, oldest first */
+    struct request *spare_requests; /* ended ones, kept for the next, by next */
+    uint32_t spare_count;
+    bool open_iter_runs;
+    struct request *open_iter; /* the walk under way goes on here; finishing a request moves it on */
+    uint32_t open_count;
+    bool has_parked;       /* or had, when they were last walked */
+    uint64_t deadlines_ns; /* the next walk in any case */
+    uint64_t walk;         /* number of the last walk, or the one under way */
+    uint64_t turns, read_turn; /* turn counter, and the last turn that served a read (R5) */
+    struct scan_cursors *cursors; /* SCAN handles (fan.c) */
+
+    struct exec exec;          /* reused for every command */
+    struct exec_state exec_state;
+    struct kv_buf exec_reply, exec_rows, command;
+    struct kv_arena arena;     /* of the command being applied */
+
+    struct worker_job *jobs;
+    bool woken; /* parked requests are due now */
+    bool stopping, host_stopped, closing, poisoned, yielded;
+    uint64_t stop_deadline_ns;
+    void (*stopped)(void *context);
+    void *stopped_context;
+};
+
+/* What the store will answer later: a node that is dropped before frees what stayed unanswered. */
+struct worker_job {
+    struct worker_job *next, **link;
+};
+void worker_job_begin(struct worker *w, struct worker_job *j);
+void worker_job_end(struct worker_job *j);
+
+void worker_turn(struct worker *w); /* asks for worker_turn_end at the end of this turn */
+/* The clocks as first read since the bytes now at hand came, so that a pipeline asks once: for
+ * deadlines and stamps, never for leases. Whoever takes new input forgets them first; a stamp from
+ * before a request came would shorten its TTL. */
+uint64_t worker_event_now_ns(struct worker *w);
+uint64_t worker_event_wall_ms(struct worker *w);
+static inline void worker_clock_forget(struct worker *w)
+{
+    w->event_now_ns = 0;
+}
+struct group *worker_group(const struct worker *w, uint32_t partition);
+static inline struct group *worker_slot(const struct worker *w, uint32_t slot)
+{
+    return w->slot_groups[w->slots[slot]];
+}
+void worker_map_groups(struct worker *w); /* after groups or descriptors changed */
+uint64_t worker_random(struct worker *w);
+
+void worker_add_group(struct worker *w, struct group *g);
+void worker_remove_group(struct worker *w, struct group *g); /* frees it; its requests are answered */
+
+/* status.c */
+void status_json(struct worker *w, struct kv_buf *out);
+void status_map(struct worker *w, struct kv_buf *out); /* kv_map_encode bytes */
+void status_info(void *node, const char *section, struct kv_buf *out);
+#endif

@@ -1,0 +1,639 @@
+#include "server/peer.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "client/base/endian.h"
+#include "client/wire/channel.h"
+#include "client/wire/hello.h"
+#include "server/group.h"
+#include "server/host.h"
+#include "server/peer_codec.h"
+#include "server/request.h"
+#include "server/scrub.h"
+#include "server/transfer.h"
+
+enum { BACKLOG_MAX = 64 << 20, BEATS = 64, BATCH_BYTES = 4 << 20 };
+
+struct peer {
+    struct peers *p;
+    const struct config_node *node;
+    enum { LINK_DOWN, LINK_DIALLING, LINK_HANDSHAKE, LINK_UP } state;
+    struct env_conn *socket;   /* its memory lives until on_close, beyond a closed link */
+    void *channel_memory;
+    struct channel *channel;
+    struct kv_buf batch;       /* parts of this turn's frame */
+    struct kv_buf out;         /* sealed, for the socket */
+    struct kv_buf encode;
+    struct kv_map forwards;    /* id -> struct request */
+    uint64_t forward_next;
+    uint64_t beat_sent, beat_answered, beat_ns, beat_sent_ns[BEATS];
+    uint64_t dial_ns;          /* not before this */
+    uint64_t clock_ns, clock_ms; /* its wall clock, and when it said so; 0: never */
+    struct gate *inbound;      /* the connection it dialled, on which it sends; NULL: none */
+    char mismatch[HELLO_MISMATCH_BYTES];
+    bool is_full;
+    bool reported, refusal_reported; /* since the link was up: said once is enough */
+    bool stranger;             /* refused, by us or by it: no hurry to ask again */
+    bool has_requests;         /* frames pending in the channel */
+};
+
+struct link { /* one dialled connection */
+    struct env_conn socket;
+    struct peer *peer; /* NULL: the link was given up */
+    struct env_write write;
+    struct kv_slice part;
+    struct kv_buf sending;
+    bool writing;
+};
+
+struct peers {
+    struct worker *w;
+    struct kv_arena arena;
+    uint32_t count;
+    bool stopping;
+    struct peer list[];
+};
+
+static struct hello self(const struct worker *w)
+{
+    struct hello h = {.role = HELLO_NODE,
+                      .node = w->node_id,
+                      .store = store_id(w->store),
+                      .name = kv_str(w->config->cluster_name)};
+    memcpy(h.cluster, w->cluster_id, sizeof h.cluster);
+    return h;
+}
+
+enum kv_err node_match(const struct worker *w, const struct hello *peer, char why[])
+{
+    struct hello h = self(w);
+    const char *in_short;
+    enum kv_err err = hello_match(&h, peer, &in_short);
+    if (err != KV_OK) hello_mismatch(&h, peer, why);
+    return err;
+}
+
+struct channel_options node_channel(struct worker *w, enum channel_role role, uint8_t *hello)
+{
+    struct hello h = self(w);
+    struct kv_buf b = {0};
+    hello_encode(&h, &b);
+    size_t size = b.size;
+    assert(!b.failed && size > 0 && size <= HELLO_BYTES_MAX);
+    memcpy(hello, kv_buf_slice(&b).data, size);
+    kv_buf_free(&b);
+    struct channel_options o = {
+        .role = role, .self = w->o.identity, .prologue = kv_str(HELLO_PROLOGUE), .payload = kv_slice(hello, size)};
+    for (size_t i = 0; i < sizeof o.ephemeral_seed; i += 8) le64_put(o.ephemeral_seed + i, worker_random(w));
+    return o;
+}
+
+static struct peer *find(const struct peers *p, uint32_t node)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        if (p->list[i].node->id == node) return (struct peer *)(uintptr_t)&p->list[i];
+    return NULL;
+}
+
+/* ---- the link ---- */
+
+static void groups_peer_closed(struct worker *w, uint32_t node)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) group_peer_closed(v, node);
+}
+
+/* Forwarded requests carry an idempotency key if they write, so all may be sent again. */
+static void forwards_park(struct peer *peer)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    struct kv_map old = peer->forwards;
+    kv_map_init(&peer->forwards);
+    while (kv_map_next(&old, &cursor, &id, &v)) {
+        struct request *r = v;
+        if (r->is_write) r->maybe = true;
+        request_returned(r, false);
+        request_park(r, KV_MS(20));
+    }
+    kv_map_free(&old);
+}
+
+/* Dialled anew with jitter, at least every 200 ms, so that within a second of healing every
+ * link is up again (R13). A dial that met silence has waited already. */
+static void link_drop(struct peer *peer, const char *why)
+{
+    struct worker *w = peer->p->w;
+    if (peer->socket == NULL) return;
+    bool silent = peer->state == LINK_DIALLING && env_now_ns(w->env) - peer->beat_ns >= KV_MS(100);
+    struct link *l = container_of(peer->socket, struct link, socket);
+    if (peer->state == LINK_UP || !peer->reported)
+        JOURNAL(w->journal, peer, WARN, "link-down", "node=%u why=\"%s\"", peer->node->id, why);
+    peer->reported = true;
+    bool was_up = peer->state == LINK_UP;
+    l->peer = NULL;
+    peer->socket = NULL;
+    peer->state = LINK_DOWN;
+    if (peer->channel != NULL) channel_wipe(peer->channel);
+    peer->channel = NULL;
+    kv_buf_clear(&peer->batch);
+    kv_buf_clear(&peer->out);
+    uint64_t jitter = worker_random(w) % KV_MS(150);
+    peer->dial_ns = env_now_ns(w->env) + (peer->stranger ? KV_SECONDS(1) + jitter : silent ? jitter / 8 : jitter);
+    peer->stranger = false;
+    w->env->ops->close(w->env, &l->socket);
+    forwards_park(peer);
+    if (was_up && !peer->p->stopping) groups_peer_closed(w, peer->node->id);
+}
+
+static void on_close(struct env_conn *s, enum kv_err err)
+{
+    struct link *l = container_of(s, struct link, socket);
+    if (l->peer != NULL) link_drop(l->peer, kv_err_text(err));
+    kv_buf_free(&l->sending);
+    free(l);
+}
+
+static void link_write(struct peer *peer);
+
+static void write_done(struct env_write *write, enum kv_err err)
+{
+    struct link *l = container_of(write, struct link, write);
+    l->writing = false;
+    kv_buf_clear(&l->sending);
+    kv_buf_shrink(&l->sending, 256 << 10);
+    if (l->peer == NULL) return;
+    if (err != KV_OK) link_drop(l->peer, "write failed");
+    else link_write(l->peer);
+}
+
+static void link_write(struct peer *peer)
+{
+    if (peer->socket == NULL || peer->out.size == 0) return;
+    struct link *l = container_of(peer->socket, struct link, socket);
+    if (l->writing) return;
+    struct kv_buf swap = l->sending;
+    l->sending = peer->out;
+    peer->out = swap;
+    l->part = kv_buf_slice(&l->sending);
+    l->write = (struct env_write){.done = write_done, .parts = &l->part, .part_count = 1};
+    l->writing = true;
+    peer->p->w->env->ops->write(peer->p->w->env, &l->socket, &l->write);
+}
+
+static enum kv_err judge(void *context, const uint8_t key[CHANNEL_KEY_BYTES], struct kv_slice payload, const char **why)
+{
+    struct peer *peer = context;
+    struct hello h;
+    enum kv_err err = hello_decode(payload, &h);
+    if (err != KV_OK) return err;
+    err = node_match(peer->p->w, &h, peer->mismatch);
+    if (err != KV_OK) {
+        *why = peer->mismatch;
+        return err;
+    }
+    if (h.role != HELLO_NODE || h.node != peer->node->id || memcmp(key, peer->node->key, CHANNEL_KEY_BYTES) != 0) {
+        *why = "it is not the node the configuration names";
+        return KV_AUTH;
+    }
+    return KV_OK;
+}
+
+static void on_open(struct env_conn *s, enum kv_err err)
+{
+    struct link *l = container_of(s, struct link, socket);
+    struct peer *peer = l->peer;
+    if (peer == NULL || err != KV_OK) return; /* on_close follows */
+    struct worker *w = peer->p->w;
+    uint8_t bytes[HELLO_BYTES_MAX];
+    struct channel_options o = node_channel(w, CHANNEL_DIAL, bytes);
+    o.judge = judge;
+    o.judge_context = peer;
+    peer->channel = channel_init(peer->channel_memory, &o);
+    peer->state = LINK_HANDSHAKE;
+    peer->beat_sent = peer->beat_answered = 0;
+    channel_start(peer->channel, &peer->out);
+    link_write(peer);
+}
+
+bool peer_refuses(const struct kv_reply *reply)
+{
+    bool elsewhere = reply->err == KV_NOT_LEADER || reply->err == KV_NO_LEADER || reply->err == KV_CLOSED;
+    return elsewhere && reply->applied == KV_APPLIED_NO;
+}
+
+static void forward_reply(struct peer *peer, struct kv_slice body)
+{
+    struct worker *w = peer->p->w;
+    struct kv_reply reply;
+    kv_arena_reset(&peer->p->arena);
+    if (kv_reply_decode(body, &peer->p->arena, &reply) != KV_OK) {
+        link_drop(peer, "a reply that does not parse");
+        return;
+    }
+    struct request *r = kv_map_remove(&peer->forwards, reply.id);
+    if (r == NULL) return; /* its deadline passed */
+    request_returned(r, peer_refuses(&reply));
+    if (peer_refuses(&reply)) {
+        request_park(r, KV_MS(5));
+        worker_turn(w);
+        return;
+    }
+    if (r->is_write && reply.applied == KV_APPLIED_NO && r->maybe && reply.err != KV_OK && r->tries > 1)
+        reply.applied = KV_APPLIED_MAYBE; /* an earlier sending may have taken effect */
+    request_finish(r, &reply);
+}
+
+static void beat_answered(void *context, const struct peer_beat *beat)
+{
+    struct peer *peer = context;
+    if (beat->answers <= peer->beat_answered || beat->answers > peer->beat_sent) return;
+    peer->beat_answered = beat->answers;
+    uint64_t now = env_now_ns(peer->p->w->env), took = now - peer->beat_sent_ns[beat->answers % BEATS];
+    if (took > KV_MS(CLOCK_SKEW_MS_MAX / 2)) return; /* too vague: its clock was read at some moment in between */
+    peer->clock_ns = now;
+    peer->clock_ms = beat->wall_ms + took / 2 / 1000000u;
+}
+static void lost_ignored(void *context, uint32_t group, raft_id replica)
+{
+    (void)context, (void)group, (void)replica;
+}
+static void raft_ignored(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *e)
+{
+    (void)context, (void)group, (void)m, (void)e;
+}
+static void snapshot_ignored(void *context, const struct peer_snapshot *s)
+{
+    (void)context, (void)s;
+}
+
+static void on_bytes(struct env_conn *s, struct kv_slice bytes)
+{
+    struct link *l = container_of(s, struct link, socket);
+    struct peer *peer = l->peer;
+    if (peer == NULL) return;
+    struct worker *w = peer->p->w;
+    worker_clock_forget(w);
+    enum kv_err err = channel_feed(peer->channel, bytes, &peer->out);
+    if (err == KV_OK && peer->state == LINK_HANDSHAKE && channel_established(peer->channel)) {
+        peer->state = LINK_UP;
+        peer->reported = peer->refusal_reported = false;
+        peer->beat_ns = 0;
+        JOURNAL(w->journal, peer, INFO, "link-up", "node=%u", peer->node->id);
+        request_wake(w);
+    }
+    link_write(peer);
+    struct kv_slice frame;
+    while (err == KV_OK && peer->socket == s && channel_next(peer->channel, &frame)) {
+        struct kv_slice body = kv_slice(frame.data + 1, frame.size - 1);
+        if (frame.size == 0) {
+            err = KV_MALFORMED;
+        } else if (frame.data[0] == KV_FRAME_REPLY) {
+            forward_reply(peer, body);
+        } else if (frame.data[0] == KV_FRAME_PEER) {
+            struct peer_reader reader = {peer, beat_answered, lost_ignored, raft_ignored, snapshot_ignored, NULL};
+            kv_arena_reset(&peer->p->arena);
+            err = peer_batch_read(body, &peer->p->arena, &reader);
+        }
+    }
+    if (err != KV_OK && peer->socket == s) {
+        const char *why = channel_refusal(peer->channel);
+        if (!peer->refusal_reported)
+            JOURNAL(w->journal, peer, WARN, "link-refused", "node=%u err=%s why=\"%s\"", peer->node->id,
+                    kv_err_name(err), why);
+        peer->reported = peer->refusal_reported = true;
+        peer->stranger = err == KV_AUTH || err == KV_WRONG_CLUSTER || err == KV_VERSION;
+        link_drop(peer, why[0] != '\0' ? why : kv_err_text(err));
+    }
+}
+
+static void dial(struct peer *peer)
+{
+    struct worker *w = peer->p->w;
+    struct link *l = calloc(1, sizeof *l);
+    if (l == NULL) return;
+    l->peer = peer;
+    l->socket.on_open = on_open;
+    l->socket.on_bytes = on_bytes;
+    l->socket.on_close = on_close;
+    peer->socket = &l->socket;
+    peer->state = LINK_DIALLING;
+    peer->beat_ns = env_now_ns(w->env);
+    kv_buf_clear(&peer->out);
+    struct env_addr to = {.port = peer->node->native}, from = {.port = 0};
+    memcpy(to.host, peer->node->host, sizeof to.host);
+    size_t n = strlen(w->config->native_host);
+    memcpy(from.host, w->config->native_host, n < sizeof from.host ? n : sizeof from.host - 1);
+    w->env->ops->connect(w->env, &l->socket, &to, &from);
+}
+
+/* ---- life ---- */
+
+enum kv_err peers_create(struct worker *w, struct peers **out)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < w->config->node_count; i++) count += w->config->nodes[i].id != w->node_id;
+    struct peers *p = calloc(1, sizeof *p + count * sizeof p->list[0]);
+    if (p == NULL) return KV_NO_SPACE;
+    p->w = w;
+    kv_arena_init(&p->arena, 4 * CHANNEL_FRAME_BYTES_MAX);
+    for (uint32_t i = 0; i < w->config->node_count; i++) {
+        if (w->config->nodes[i].id == w->node_id) continue;
+        struct peer *peer = &p->list[p->count++];
+        peer->p = p;
+        peer->node = &w->config->nodes[i];
+        peer->channel_memory = calloc(1, channel_memory());
+        if (peer->channel_memory == NULL) {
+            peers_destroy(p);
+            return KV_NO_SPACE;
+        }
+    }
+    *out = p;
+    return KV_OK;
+}
+
+void peers_start(struct peers *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) dial(&p->list[i]);
+}
+
+void peers_stop(struct peers *p)
+{
+    p->stopping = true;
+    for (uint32_t i = 0; i < p->count; i++) link_drop(&p->list[i], "this node is stopping");
+}
+
+void peers_destroy(struct peers *p)
+{
+    if (p == NULL) return;
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct peer *peer = &p->list[i];
+        if (peer->channel != NULL) channel_wipe(peer->channel);
+        if (peer->socket != NULL) {
+            struct link *l = container_of(peer->socket, struct link, socket);
+            kv_buf_free(&l->sending);
+            free(l);
+        }
+        free(peer->channel_memory);
+        kv_buf_free(&peer->batch);
+        kv_buf_free(&peer->out);
+        kv_buf_free(&peer->encode);
+        kv_map_free(&peer->forwards);
+    }
+    kv_arena_free(&p->arena);
+    free(p);
+}
+
+/* R14: our wall clock beside those of the others, as they were told within the last second. */
+static void clocks_compare(struct peers *p, uint64_t now_ns)
+{
+    struct worker *w = p->w;
+    uint64_t others[CLOCK_NODES_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        const struct peer *peer = &p->list[i];
+        if (peer->clock_ns == 0 || now_ns - peer->clock_ns > KV_SECONDS(1)) continue;
+        others[count++] = peer->clock_ms + (now_ns - peer->clock_ns) / 1000000u;
+    }
+    if (2 * (count + 1) <= p->count + 1) return; /* a minority tells nothing */
+    if (!clock_judge(&w->clock, others, count, now_ns, env_wall_ms(w->env))) return;
+    if (w->clock.alarm)
+        JOURNAL(w->journal, main, ERROR, "clock-alarm", "ahead_ms=%lld action=\"set this machine's clock; until then "
+                "TTLs go by the monotonic one\"", (long long)w->clock.ahead_ms);
+    else JOURNAL(w->journal, main, INFO, "clock-alarm-over", "ahead_ms=%lld", (long long)w->clock.ahead_ms);
+}
+
+void peers_tick(struct peers *p, uint64_t now_ns)
+{
+    const struct config *c = p->w->config;
+    if (p->stopping) return;
+    clocks_compare(p, now_ns);
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct peer *peer = &p->list[i];
+        if (peer->state == LINK_DOWN) {
+            if (now_ns >= peer->dial_ns) dial(peer);
+        } else if (peer->state == LINK_DIALLING) { /* one SYN a dial: the kernel repeats it only after 1 s */
+            if (now_ns - peer->beat_ns >= KV_MS(150)) link_drop(peer, "no answer to dialling");
+        } else if (peer->state == LINK_HANDSHAKE) {
+            if (now_ns - peer->beat_ns > 2 * c->raft_election) link_drop(peer, "no answer to the handshake");
+        } else {
+            uint64_t oldest = peer->beat_answered + 1;
+            if (oldest <= peer->beat_sent && now_ns - peer->beat_sent_ns[oldest % BEATS] > c->raft_election) {
+                link_drop(peer, "heartbeats stayed unanswered");
+            } else if (now_ns - peer->beat_ns >= c->raft_heartbeat &&
+                       peer->beat_sent - peer->beat_answered < BEATS - 1) {
+                peer->beat_ns = now_ns;
+                peer->beat_sent_ns[++peer->beat_sent % BEATS] = now_ns;
+                struct peer_beat beat = {.sequence = peer->beat_sent,
+                                         .wall_ms = env_wall_ms(p->w->env),
+                                         .full = store_is_full(p->w->store)};
+                peer_put_beat(&peer->batch, &beat);
+                worker_turn(p->w);
+            }
+        }
+    }
+}
+
+static void seal_batch(struct peer *peer)
+{
+    if (peer->batch.size == 0) return;
+    if (peer->state == LINK_UP && !peer->batch.failed) {
+        uint8_t kind = KV_FRAME_PEER;
+        struct kv_slice parts[2] = {kv_slice(&kind, 1), kv_buf_slice(&peer->batch)};
+        if (channel_send(peer->channel, parts, 2) != KV_OK) link_drop(peer, "a batch over the frame limit");
+    }
+    kv_buf_clear(&peer->batch);
+}
+
+void peers_flush(struct peers *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct peer *peer = &p->list[i];
+        seal_batch(peer);
+        if (peer->state != LINK_UP) continue;
+        if (channel_pending(peer->channel) > 0) channel_flush(peer->channel, &peer->out);
+        if (peer->out.failed) link_drop(peer, "out of memory");
+        else link_write(peer);
+    }
+}
+
+/* ---- sending ---- */
+
+static struct peer *ready_peer(struct peers *p, uint32_t node)
+{
+    struct peer *peer = find(p, node);
+    if (peer == NULL || peer->state != LINK_UP || peer_backlog(p, node) > BACKLOG_MAX) return NULL;
+    if (peer->batch.size > BATCH_BYTES) {
+        seal_batch(peer);
+        if (peer->state != LINK_UP) return NULL;
+        channel_flush(peer->channel, &peer->out);
+    }
+    worker_turn(p->w);
+    return peer;
+}
+
+void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
+                    const struct log_entry *entries, uint32_t entry_count)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_raft(&peer->batch, group, m, entries, entry_count);
+}
+
+void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_lost(&peer->batch, group, replica);
+}
+
+void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_scrub(&peer->batch, s);
+}
+
+void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_snapshot(&peer->batch, s);
+}
+
+bool peer_connected(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    return peer != NULL && peer->state == LINK_UP;
+}
+
+uint32_t peer_connected_count(const struct peers *p)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->count; i++) count += p->list[i].state == LINK_UP;
+    return count;
+}
+
+uint64_t peer_backlog(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    if (peer == NULL || peer->socket == NULL) return 0;
+    const struct link *l = container_of(peer->socket, struct link, socket);
+    return peer->batch.size + peer->out.size + (l->writing ? l->sending.size : 0);
+}
+
+bool peer_is_full(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    return peer != NULL ? peer->is_full : node == p->w->node_id && store_is_full(p->w->store);
+}
+
+enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer == NULL) return KV_UNAVAILABLE;
+    uint64_t now = env_now_ns(p->w->env);
+    struct kv_request body = r->body;
+    body.id = ++peer->forward_next;
+    body.hops = r->body.hops + 1;
+    body.deadline_ms = (uint32_t)(r->deadline_ns > now ? (r->deadline_ns - now) / 1000000u + 1 : 1);
+    kv_buf_clear(&peer->encode);
+    kv_request_encode(&body, &peer->encode);
+    if (peer->encode.failed || !kv_map_put(&peer->forwards, body.id, r)) return KV_UNAVAILABLE;
+    /* In the order of the requests, and behind what the batch holds already. */
+    struct kv_slice frame = kv_buf_slice(&peer->encode);
+    if (channel_send(peer->channel, &frame, 1) != KV_OK) {
+        kv_map_remove(&peer->forwards, body.id);
+        return KV_UNAVAILABLE;
+    }
+    if (r->is_write) {
+        uint64_t last = now + KV_MS(KV_REPEAT_MS_MAX); /* it is sent again only while it is surely remembered */
+        if (!r->maybe && r->deadline_ns > last) r->deadline_ns = last;
+        r->maybe = true;
+    }
+    r->state = REQUEST_FORWARDED;
+    r->context = body.id;
+    r->forward_node = node;
+    return KV_OK;
+}
+
+void peer_forget(struct peers *p, struct request *r)
+{
+    struct peer *peer = find(p, r->forward_node);
+    if (peer != NULL) kv_map_remove(&peer->forwards, r->context);
+}
+
+/* ---- receiving ---- */
+
+struct receiver {
+    struct peers *p;
+    struct peer *peer;
+    struct kv_buf *reply;
+};
+
+static void got_beat(void *context, const struct peer_beat *beat)
+{
+    struct receiver *v = context;
+    v->peer->is_full = beat->full;
+    struct peer_beat answer = {.answers = beat->sequence, .wall_ms = env_wall_ms(v->p->w->env)};
+    kv_buf_append_u8(v->reply, KV_FRAME_PEER);
+    peer_put_beat(v->reply, &answer);
+}
+
+static void got_lost(void *context, uint32_t group, raft_id replica)
+{
+    struct receiver *v = context;
+    struct group *g = worker_group(v->p->w, group);
+    if (g != NULL && group_node_of(g, replica) == v->peer->node->id) member_lost(g, replica);
+}
+
+static void got_raft(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries)
+{
+    struct receiver *v = context;
+    struct group *g = worker_group(v->p->w, group);
+    if (g != NULL && g->replica == m->to) {
+        g->heard_replica = m->from;
+        g->heard_node = v->peer->node->id;
+        group_step(g, m, entries);
+        return;
+    }
+    bool wants = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT;
+    if (wants && (g == NULL || m->to > g->replica)) peer_send_lost(v->p, v->peer->node->id, group, m->to);
+}
+
+static void got_scrub(void *context, const struct peer_scrub *s)
+{
+    struct receiver *v = context;
+    scrub_receive(v->p->w, v->peer->node->id, s);
+}
+
+static void got_snapshot(void *context, const struct peer_snapshot *s)
+{
+    struct receiver *v = context;
+    transfer_receive(v->p->w, v->peer->node->id, s);
+}
+
+enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, struct kv_buf *reply)
+{
+    struct receiver v = {p, find(p, node), reply};
+    if (v.peer == NULL) return KV_AUTH;
+    struct peer_reader reader = {&v, got_beat, got_lost, got_raft, got_snapshot, got_scrub};
+    kv_arena_reset(&p->arena);
+    return peer_batch_read(bytes, &p->arena, &reader);
+}
+
+void peer_inbound_opened(struct peers *p, uint32_t node, struct gate *g)
+{
+    struct peer *peer = find(p, node);
+    if (peer == NULL) return;
+    if (peer->inbound != NULL) host_drop(peer->inbound);
+    peer->inbound = g;
+}
+
+void peer_inbound_closed(struct peers *p, uint32_t node, const struct gate *g)
+{
+    struct peer *peer = find(p, node);
+    if (peer == NULL || peer->inbound != g) return; /* it had gone over to another */
+    peer->inbound = NULL;
+    if (!p->stopping) groups_peer_closed(p->w, node);
+}

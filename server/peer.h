@@ -1,0 +1,55 @@
+#ifndef SERVER_PEER_H
+#define SERVER_PEER_H
+#include "client/wire/channel.h"
+#include "raft/raft.h"
+#include "server/node.h"
+
+/* Links to the other nodes. Each node dials every other one and sends on the connection it
+ * dialled; answers to heartbeats and to forwarded requests come back on the same one.
+ * Whatever is sent in a turn leaves as one sealed frame per peer. A link whose heartbeats
+ * stay unanswered for an election timeout is closed and dialled anew (R13). */
+struct peers;
+struct peer_snapshot { /* a chunk or an answer; see server/peer.proto */
+    uint32_t group;
+    raft_id from, to;
+    uint64_t id, term, index, index_term, clock_ms, size, checksum, offset;
+    struct kv_slice descriptor, data;
+    bool answer, installed;
+    enum kv_err err;
+};
+
+enum kv_err peers_create(struct worker *w, struct peers **out);
+void peers_start(struct peers *p);
+void peers_stop(struct peers *p);
+void peers_destroy(struct peers *p);
+void peers_tick(struct peers *p, uint64_t now_ns);
+void peers_flush(struct peers *p); /* end of turn */
+
+void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
+                    const struct log_entry *entries, uint32_t entry_count);
+void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica); /* "I hold no such replica" */
+struct peer_scrub;
+void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
+void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);
+bool peer_connected(const struct peers *p, uint32_t node);
+uint32_t peer_connected_count(const struct peers *p);
+uint64_t peer_backlog(const struct peers *p, uint32_t node); /* bytes not yet taken by the socket */
+bool peer_is_full(const struct peers *p, uint32_t node);     /* its disk (R15) */
+/* KV_UNAVAILABLE: no link. The request is kept and answered or parked again later. */
+enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r);
+/* It was not applied there, and another node may lead: the request is to be routed again. */
+bool peer_refuses(const struct kv_reply *reply);
+void peer_forget(struct peers *p, struct request *r); /* its deadline passed */
+
+/* An inbound frame of kind KV_FRAME_PEER from `node`; `reply` gets the answer frame, if any. */
+enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, struct kv_buf *reply);
+void peer_inbound_closed(struct peers *p, uint32_t node, const struct gate *g);
+/* How this node begins a native connection: its identity, a fresh seed, and what it says of itself, which is
+ * written into `hello` (HELLO_BYTES_MAX of room, needed until channel_init()). The caller adds the judge. */
+struct channel_options node_channel(struct worker *w, enum channel_role role, uint8_t *hello);
+struct hello;
+/* KV_WRONG_CLUSTER, by name, unless the peer is of our cluster, or a client that takes any. */
+enum kv_err node_match(const struct worker *w, const struct hello *peer, char why[]); /* HELLO_MISMATCH_BYTES */
+/* A node has dialled us: the connection it dialled before is dead, whether or not we heard of that. */
+void peer_inbound_opened(struct peers *p, uint32_t node, struct gate *g);
+#endif

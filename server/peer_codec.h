@@ -1,0 +1,31 @@
+#ifndef SERVER_PEER_CODEC_H
+#define SERVER_PEER_CODEC_H
+#include "client/base/arena.h"
+#include "client/base/buf.h"
+#include "server/peer.h"
+
+/* The messages of peer.proto and their plain structs. A batch is the concatenation of its
+ * fields, so each writer appends one field and the frame needs no second pass. */
+struct peer_beat {
+    uint64_t sequence, answers, wall_ms;
+    bool full;
+};
+void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, const struct log_entry *entries,
+                   uint32_t entry_count);
+void peer_put_beat(struct kv_buf *b, const struct peer_beat *beat);
+void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica);
+void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
+struct peer_scrub;
+void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
+
+struct peer_reader { /* what peer_batch_read() calls for each part, in this order */
+    void *context;
+    void (*beat)(void *context, const struct peer_beat *beat);
+    void (*lost)(void *context, uint32_t group, raft_id replica);
+    void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
+    void (*snapshot)(void *context, const struct peer_snapshot *s);
+    void (*scrub)(void *context, const struct peer_scrub *s); /* before raft: it may concern an entry there; NULL: ignored */
+};
+/* Everything given out points into `bytes` or the arena, for the call only. KV_MALFORMED. */
+enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const struct peer_reader *reader);
+#endif

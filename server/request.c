@@ -1,0 +1,507 @@
+#include "server/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/wire/resp.h"
+#include "server/group.h"
+#include "server/peer.h"
+
+/* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
+ * one to appear. It may go round several times inside its deadline, but never again once
+ * its effect is uncertain and nothing makes a repeat harmless. */
+
+enum {
+    SPARES_MAX = 4096, /* about 1 MiB */
+    DEADLINES_MS = 50  /* how often all open requests are walked if none of them is parked */
+};
+
+static void open_add(struct request *r)
+{
+    struct worker *w = r->w;
+    r->prev = w->open_tail;
+    r->next = NULL;
+    if (w->open_tail != NULL) w->open_tail->next = r;
+    else w->open_head = r;
+    w->open_tail = r;
+    w->open_count++;
+}
+
+struct request *request_make(struct worker *w)
+{
+    if (w->open_count >= w->config->queue_max) return NULL;
+    struct request *r = w->spare_requests;
+    if (r != NULL) {
+        w->spare_requests = r->next;
+        __builtin_prefetch(r->next);
+        w->spare_count--;
+    } else {
+        r = malloc(sizeof *r);
+    }
+    if (r == NULL) return NULL;
+    *r = (struct request){.w = w};
+    open_add(r);
+    return r;
+}
+
+bool request_own(struct request *r)
+{
+    if (r->memory != NULL || r->body.arg_count == 0) return true;
+    size_t bytes = r->body.arg_count * sizeof(struct kv_slice);
+    for (uint32_t i = 0; i < r->body.arg_count; i++) bytes += r->body.args[i].size;
+    r->memory = malloc(bytes);
+    if (r->memory == NULL) {
+        request_fail(r, KV_BUSY, "out of memory");
+        return false;
+    }
+    struct kv_slice *args = r->memory;
+    uint8_t *to = (uint8_t *)(args + r->body.arg_count);
+    for (uint32_t i = 0; i < r->body.arg_count; i++) {
+        struct kv_slice from = r->body.args[i];
+        if (from.size > 0) memcpy(to, from.data, from.size);
+        args[i] = kv_slice(to, from.size);
+        to += from.size;
+    }
+    r->body.args = args;
+    return true;
+}
+
+void request_finish(struct request *r, const struct kv_reply *reply)
+{
+    struct worker *w = r->w;
+    if (r->prev != NULL) r->prev->next = r->next;
+    else w->open_head = r->next;
+    if (r->next != NULL) r->next->prev = r->prev;
+    else w->open_tail = r->prev;
+    w->open_count--;
+    if (w->open_iter == r) w->open_iter = r->next;
+    struct kv_reply out = *reply;
+    out.id = r->owner_id;
+    r->done(r, &out);
+    free(r->memory);
+    if (w->spare_count == SPARES_MAX) {
+        free(r);
+        return;
+    }
+    w->spare_count++;
+    r->next = w->spare_requests;
+    w->spare_requests = r;
+}
+
+void request_free_spares(struct worker *w)
+{
+    for (struct request *r = w->spare_requests, *next; r != NULL; r = next) {
+        next = r->next;
+        free(r);
+    }
+    w->spare_requests = NULL;
+    w->spare_count = 0;
+}
+
+void request_fail(struct request *r, enum kv_err err, const char *detail)
+{
+    struct group *g = worker_group(r->w, r->partition);
+    bool maybe = r->is_write && r->maybe && !MUTANT(maybe_said_no);
+    struct kv_reply reply = {.err = err,
+                             .applied = maybe ? KV_APPLIED_MAYBE : KV_APPLIED_NO,
+                             .phase = r->phase,
+                             .node = r->w->node_id,
+                             .partition = r->partition,
+                             .leader = g != NULL && err != KV_NO_LEADER ? group_leader_node(g) : 0,
+                             .retry_after_ms = err == KV_BUSY ? 20 : 0,
+                             .detail = detail != NULL ? kv_str(detail) : kv_slice(NULL, 0)};
+    request_finish(r, &reply);
+}
+
+/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. */
+static bool is_stranded(const struct request *r, uint64_t now_ns)
+{
+    if (!r->body.roams) return false;
+    const struct group *g = worker_group(r->w, r->partition);
+    return g != NULL && group_is_out_of_touch(g, now_ns);
+}
+
+static void strand(struct request *r)
+{
+    r->phase = KV_PHASE_WAIT_LEADER;
+    request_fail(r, KV_NO_LEADER, "no contact with a leader, or with a majority, of the partition");
+}
+
+void request_park(struct request *r, uint64_t delay_ns)
+{
+    if (r->body.hops > 0) { /* the node that forwarded it waits and asks again */
+        r->phase = KV_PHASE_ROUTE;
+        request_fail(r, KV_NOT_LEADER, NULL);
+        return;
+    }
+    if (is_stranded(r, env_now_ns(r->w->env))) {
+        strand(r);
+        return;
+    }
+    if (!request_own(r)) return;
+    struct group *g = r->is_write ? worker_group(r->w, r->partition) : NULL;
+    if (g != NULL) {
+        g->is_held = true;
+        g->blocked_walk = r->w->walk;
+    }
+    r->state = REQUEST_PARKED;
+    r->w->has_parked = true;
+    r->phase = KV_PHASE_WAIT_LEADER;
+    r->retry_ns = env_now_ns(r->w->env) + (delay_ns == 0 ? KV_SECONDS(3600) : delay_ns);
+}
+
+void request_returned(struct request *r, bool refused)
+{
+    struct worker *w = r->w;
+    struct group *g = worker_group(w, r->partition);
+    uint64_t life = r->sent_life;
+    r->sent_life = 0;
+    if (life == 0 || g == NULL || g->life != life) return;
+    assert(g->sent > 0);
+    g->sent--;
+    g->is_refused |= refused;
+    if (g->sent > 0 || (!g->is_refused && !g->is_held)) return;
+    g->round += g->is_refused;
+    g->is_refused = false;
+    w->woken = true; /* who stands in line goes on */
+    worker_turn(w);
+}
+
+/* Must this write wait behind earlier ones? Those parked are walked in the order they came, so in a
+ * walk only those met before count. What was sent to one node must be back before anything goes
+ * to another, or here. */
+static bool stands_in_line(const struct request *r, const struct group *g)
+{
+    const struct worker *w = r->w;
+    if (!r->is_write || r->body.hops > 0) return false;
+    if (w->open_iter_runs ? g->is_held && g->blocked_walk == w->walk : g->is_held) return true;
+    return g->sent > 0 && (g->is_refused || g->sent_to != group_leader_node(g));
+}
+
+static void route(struct request *r, struct group *g)
+{
+    struct worker *w = r->w;
+    r->partition = g->id;
+    r->tries++;
+    if (w->poisoned) {
+        request_fail(r, KV_POISONED, "this node's disk failed; ask another node");
+        return;
+    }
+    if (!r->is_write && r->body.level == KV_LEVEL_ANY) {
+        group_read(g, r);
+        return;
+    }
+    if (stands_in_line(r, g)) {
+        request_park(r, 1);
+        return;
+    }
+    if (group_leads(g)) {
+        if (r->is_write) group_write(g, r);
+        else group_read(g, r);
+        return;
+    }
+    uint32_t node = group_leader_node(g);
+    if (r->body.hops >= NODE_FORWARD_HOPS_MAX || node == 0 || node == w->node_id) {
+        request_park(r, 0);
+        return;
+    }
+    if (r->is_write && r->body.sequence == 0) { /* so that a repeat is harmless */
+        memcpy(r->body.client, w->client_id, sizeof r->body.client);
+        r->body.sequence = ++w->sequence;
+        r->stamped = true;
+    }
+    if (!request_own(r)) return;
+    r->phase = KV_PHASE_FORWARD;
+    if (r->is_write) {
+        r->body.line = g->id;
+        r->body.round = g->round + 1;
+    }
+    if (peer_forward(w->peers, node, r) != KV_OK) {
+        request_park(r, KV_MS(20));
+    } else if (r->is_write) {
+        r->sent_life = g->life;
+        g->sent++;
+        g->sent_to = node;
+    }
+}
+
+static bool answer_locally(struct request *r)
+{
+    struct worker *w = r->w;
+    struct kv_reply reply = {.applied = KV_APPLIED_YES, .node = w->node_id};
+    struct kv_buf text = {0}, value = {0};
+    char levels[256] = "", unknown[256]; /* `why` may point into `levels` */
+    const char *why = NULL;
+    switch (r->body.op) {
+    case KV_OP_KVMAP: status_map(w, &text); break;
+    case KV_OP_KVSTATUS: status_json(w, &text); break;
+    case KV_OP_KVPING:
+        if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
+        break;
+    case KV_OP_KVLOGLEVEL: {
+        struct kv_slice a = r->body.args[0];
+        if (a.size < sizeof levels) memcpy(levels, a.data, a.size);
+        reply.err = a.size < sizeof levels ? journal_set(w->journal, levels, &why) : KV_TOO_BIG;
+        if (reply.err == KV_OK) kv_buf_append_text(&text, "OK");
+        if (reply.err != KV_BAD_ARGUMENT) break;
+        snprintf(unknown, sizeof unknown, "%.*s; " JOURNAL_MODULES_TEXT ", levels error warn info debug",
+                 (int)(strcspn(why, ",") < 32 ? strcspn(why, ",") : 32), why);
+        why = unknown;
+        break;
+    }
+    case KV_OP_KVREPLACE: {
+        uint64_t node = 0;
+        char digits[24] = "";
+        struct kv_slice a = r->body.args[0];
+        if (a.size < sizeof digits) memcpy(digits, a.data, a.size);
+        node = strtoull(digits, NULL, 10);
+        uint32_t marked = 0, cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+            struct group *g = v;
+            if (!group_leads(g) || node == w->node_id) continue;
+            for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+                if (g->descriptor.replicas[i].node == node) {
+                    member_lost(g, g->descriptor.replicas[i].id);
+                    marked++;
+                }
+        }
+        kv_buf_printf(&text, "%u", marked);
+        break;
+    }
+    default: return false;
+    }
+    if (reply.err != KV_OK && why != NULL) reply.detail = kv_str(why);
+    resp_put_bulk(&value, kv_buf_slice(&text));
+    reply.value = kv_buf_slice(&value);
+    request_finish(r, &reply);
+    kv_buf_free(&text);
+    kv_buf_free(&value);
+    return true;
+}
+
+static void finish_resp_error(struct request *r, enum kv_err err, struct kv_buf *text)
+{
+    struct kv_reply reply = {.err = err,
+                             .applied = KV_APPLIED_NO,
+                             .phase = KV_PHASE_PARSE,
+                             .node = r->w->node_id,
+                             .value = kv_buf_slice(text)};
+    request_finish(r, &reply);
+}
+
+/* The partition of every key if they agree. KV_CROSS_SHARD; KV_TOO_BIG: a key; KV_NO_LEADER: no such partition here. */
+static enum kv_err one_partition(struct request *r, const struct kv_op_info *info, struct group **out)
+{
+    struct worker *w = r->w;
+    uint32_t first, step;
+    uint32_t count = kv_op_keys(info, r->body.arg_count, &first, &step);
+    struct group *g = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct kv_slice key = r->body.args[first + i * step];
+        if (key.size > KV_USER_KEY_BYTES_MAX) return KV_TOO_BIG;
+        struct group *of = worker_slot(w, kv_slot(key));
+        if (of == NULL) return KV_NO_LEADER;
+        if (g != NULL && of != g) return KV_CROSS_SHARD;
+        g = of;
+    }
+    *out = g;
+    return KV_OK;
+}
+
+static struct group *group_of_encoded(struct worker *w, struct kv_slice key)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        if (kv_range_has((struct kv_range){kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)}, key))
+            return g;
+    }
+    return NULL;
+}
+
+/* No replica of its partition is here: the first ones are still being made, or it was damaged and its
+ * successor is on the way. */
+void request_absent(struct request *r)
+{
+    struct worker *w = r->w;
+    if (w->config->node_count <= 1 && store_damage(w->store) != NULL) {
+        request_fail(r, KV_CORRUPT, "the only replica of that partition is damaged: stop the node, then kvlog salvage");
+        return;
+    }
+    r->partition = UINT32_MAX;
+    request_park(r, KV_MS(50));
+}
+
+static void dispatch(struct request *r, const struct kv_op_info *info)
+{
+    struct worker *w = r->w;
+    struct group *g = NULL;
+    if (r->body.pinned) {
+        g = worker_group(w, r->body.partition);
+        if (g != NULL && g->descriptor.range_epoch != r->body.range_epoch) {
+            request_fail(r, KV_WRONG_SHARD, NULL);
+            return;
+        }
+    } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT) {
+        g = group_of_encoded(w, r->body.args[0]);
+    } else {
+        if (fan_start(r)) return;
+        enum kv_err err = one_partition(r, info, &g);
+        if (err != KV_OK && err != KV_NO_LEADER) {
+            request_fail(r, err, err == KV_TOO_BIG ? "key over 480 bytes" : NULL);
+            return;
+        }
+    }
+    if (g == NULL) request_absent(r);
+    else route(r, g);
+}
+
+void request_start(struct request *r)
+{
+    struct worker *w = r->w;
+    const struct kv_op_info *info = kv_op_info(r->body.op);
+    r->phase = KV_PHASE_ROUTE;
+    if (info == NULL || (r->body.op >= KV_OP_NOOP && r->body.op < KV_OP_KVMAP)) {
+        request_fail(r, KV_BAD_ARGUMENT, "no such operation");
+        return;
+    }
+    uint64_t wait = r->body.deadline_ms != 0 ? KV_MS(r->body.deadline_ms) : w->config->resp_deadline;
+    r->deadline_ns = worker_event_now_ns(w) + wait;
+    r->is_write = info->kind == KV_OP_KIND_W;
+    if (r->body.arg_count < (uint32_t)info->arity_min ||
+        (info->arity_max >= 0 && r->body.arg_count > (uint32_t)info->arity_max)) {
+        request_fail(r, KV_BAD_ARGUMENT, "wrong number of arguments");
+        return;
+    }
+    if (info->kind == KV_OP_KIND_A) {
+        if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
+        return;
+    }
+    if (w->stopping && r->body.hops == 0 && r->is_write) {
+        request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
+        return;
+    }
+    if (r->body.hops == 0) {
+        kv_buf_clear(&w->exec_reply);
+        enum kv_err err = exec_check(r->body.op, r->body.args, r->body.arg_count,
+                                     (uint32_t)w->config->value_max, &w->exec_reply);
+        if (err != KV_OK) {
+            finish_resp_error(r, w->exec_reply.size > 0 && w->exec_reply.data[w->exec_reply.start] == '-' &&
+                                         r->body.op < KV_OP_KVGET
+                                     ? KV_OK
+                                     : err,
+                              &w->exec_reply);
+            return;
+        }
+    }
+    dispatch(r, info);
+}
+
+/* Takes it out of whatever queue holds it. */
+static void unqueue(struct request *r)
+{
+    struct group *g = worker_group(r->w, r->partition);
+    if (r->state == REQUEST_FORWARDED) {
+        peer_forget(r->w->peers, r);
+        request_returned(r, false);
+    }
+    if (r->state == REQUEST_FANNED) fan_abandon(r);
+    if (g != NULL && r->state == REQUEST_AWAITING) acks_forget(g, r);
+    if (g == NULL || (r->state != REQUEST_PROPOSED && r->state != REQUEST_READING)) return;
+    bool waits = r->state == REQUEST_PROPOSED;
+    struct request **link = waits ? &g->waiting_head : &g->reads_head;
+    struct request **tail = waits ? &g->waiting_tail : &g->reads_tail;
+    struct request *last = NULL;
+    for (; *link != NULL; last = *link, link = &(*link)->queue_next) {
+        if (*link != r) continue;
+        *link = r->queue_next;
+        if (*tail == r) *tail = last;
+        r->queue_next = NULL;
+        return;
+    }
+}
+
+static bool waits_for_peers(const struct request *r)
+{
+    return r->state == REQUEST_PARKED || r->state == REQUEST_PROPOSED || r->state == REQUEST_READING;
+}
+
+static void reroute(struct request *r)
+{
+    struct worker *w = r->w;
+    struct group *g = NULL;
+    r->state = REQUEST_NEW;
+    g = worker_group(w, r->partition);
+    if (g == NULL) dispatch(r, kv_op_info(r->body.op));
+    else route(r, g);
+}
+
+void request_wake(struct worker *w)
+{
+    for (struct request *r = w->open_head; r != NULL; r = r->next)
+        if (r->state == REQUEST_PARKED) r->retry_ns = 0;
+    w->woken = true;
+    worker_turn(w);
+}
+
+static void lines_clear(struct worker *w)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        g->is_held = g->is_held && g->blocked_walk == w->walk;
+    }
+}
+
+void request_tick(struct worker *w, uint64_t now_ns)
+{
+    if (!w->has_parked && now_ns < w->deadlines_ns) return;
+    w->has_parked = false;
+    w->deadlines_ns = now_ns + KV_MS(DEADLINES_MS);
+    w->walk++;
+    w->open_iter_runs = true;
+    struct request *last = w->open_tail; /* what is added meanwhile waits for the next tick */
+    w->open_iter = w->open_head;
+    for (bool more = last != NULL; more && w->open_iter != NULL;) {
+        struct request *r = w->open_iter;
+        more = r != last;
+        w->open_iter = r->next;
+        if (r->deadline_ns <= now_ns && r->done != NULL) {
+            enum request_state state = r->state;
+            unqueue(r);
+            struct group *g = worker_group(w, r->partition);
+            if (state == REQUEST_PARKED)
+                request_fail(r, g != NULL && g->leader != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
+                             peer_connected_count(w->peers) == 0 && w->config->node_count > 1
+                                 ? "no contact with any other node"
+                                 : NULL);
+            else request_fail(r, KV_UNAVAILABLE, NULL);
+        } else if (waits_for_peers(r) && is_stranded(r, now_ns)) {
+            unqueue(r);
+            strand(r);
+        } else if (r->state == REQUEST_PARKED) {
+            struct group *g = r->is_write ? worker_group(w, r->partition) : NULL;
+            w->has_parked = true;
+            if (r->retry_ns <= now_ns) reroute(r); /* parks again where it must */
+            else if (g != NULL) g->blocked_walk = w->walk;
+        }
+    }
+    w->open_iter = NULL;
+    w->open_iter_runs = false;
+    lines_clear(w);
+}
+
+void request_drop_all(struct worker *w)
+{
+    while (w->open_head != NULL) {
+        struct request *r = w->open_head;
+        unqueue(r);
+        request_fail(r, KV_CLOSED, "the node is stopping");
+    }
+}

@@ -1,0 +1,193 @@
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "client/base/text.h"
+#include "server/group.h"
+#include "server/host.h"
+#include "server/peer.h"
+
+/* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
+
+/* Groups in ascending order, the first at or after `from`; NULL at the end. */
+static struct group *group_from(const struct worker *w, uint32_t from)
+{
+    struct group *best = NULL;
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        if (g->id >= from && (best == NULL || g->id < best->id)) best = g;
+    }
+    return best;
+}
+
+static void replica_json(const struct group *g, const struct raft_status *s, const struct descriptor_replica *r,
+                         struct kv_buf *out)
+{
+    static const char *const roles[] = {"voter", "learner", "incoming", "outgoing"};
+    uint64_t match = r->id == g->replica ? s->last : 0;
+    bool active = r->id == g->replica || r->id == s->leader;
+    for (uint8_t i = 0; i < s->peer_count; i++)
+        if (s->peers[i].id == r->id) {
+            match = s->peers[i].match;
+            active = active || s->peers[i].active;
+        }
+    kv_buf_printf(out, "{\"id\":%u,\"node\":%u,\"role\":\"%s\",\"match\":%llu,\"active\":%s}", r->id, r->node,
+                  roles[r->role], (unsigned long long)match, active ? "true" : "false");
+}
+
+void status_json(struct worker *w, struct kv_buf *out)
+{
+    struct store_stats st;
+    store_stats(w->store, &st);
+    uint64_t now = env_now_ns(w->env), id = store_id(w->store);
+    uint8_t store[8];
+    for (int i = 0; i < 8; i++) store[i] = (uint8_t)(id >> (56 - 8 * i));
+    kv_buf_printf(out, "{\"node\":%u,\"store\":\"", w->node_id);
+    kv_hex_encode(out, kv_slice(store, sizeof store));
+    kv_buf_append_text(out, "\",\"cluster\":");
+    kv_json_string(out, kv_str(w->config->cluster_name));
+    kv_buf_printf(out,
+                  ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"groups\":[",
+                  KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
+                  store_is_full(w->store) ? "true" : "false", w->clock.alarm ? "true" : "false",
+                  (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
+                  (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
+                  (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
+                  peer_connected_count(w->peers));
+    const char *comma = "";
+    for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
+        struct raft_status s;
+        raft_status(g->raft, now, &s);
+        kv_buf_printf(out,
+                      "%s{\"id\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
+                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"replicas\":[",
+                      comma, g->id, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
+                      (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)g->applied,
+                      (unsigned long long)s.last, (unsigned long long)s.compacted, g->descriptor.range_epoch, g->descriptor.conf_epoch,
+                      s.lease_held ? "true" : "false");
+        for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
+            if (i > 0) kv_buf_append_u8(out, ',');
+            replica_json(g, &s, &g->descriptor.replicas[i], out);
+        }
+        kv_buf_append_text(out, "]}");
+        comma = ",";
+    }
+    kv_buf_append_text(out, "]}");
+}
+
+void status_map(struct worker *w, struct kv_buf *out)
+{
+    struct kv_node_info nodes[CONFIG_NODES_MAX + 1];
+    struct kv_partition_info *partitions = kv_arena_alloc(&w->arena, w->groups.count * sizeof *partitions);
+    if (partitions == NULL) return;
+    struct kv_map_info map = {.nodes = nodes, .partitions = partitions};
+    for (uint32_t i = 0; i < w->config->node_count; i++) {
+        const struct config_node *n = &w->config->nodes[i];
+        nodes[map.node_count++] = (struct kv_node_info){.id = n->id, .host = kv_str(n->host), .port = n->native,
+                                                        .resp = n->resp, .key = kv_slice(n->key, sizeof n->key)};
+    }
+    if (map.node_count == 0)
+        nodes[map.node_count++] = (struct kv_node_info){
+            .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port,
+            .resp = (uint16_t)w->config->resp_port,
+            .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
+    for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
+        struct kv_partition_info *p = &partitions[map.partition_count++];
+        *p = (struct kv_partition_info){.id = g->id,
+                                        .keyspace = g->descriptor.keyspace,
+                                        .range_epoch = g->descriptor.range_epoch,
+                                        .conf_epoch = g->descriptor.conf_epoch,
+                                        .leader = group_leader_node(g),
+                                        .from = kv_key_slice(&g->descriptor.from),
+                                        .to = kv_key_slice(&g->descriptor.to)};
+        for (uint32_t i = 0; i < g->descriptor.replica_count && p->node_count < KV_REPLICAS_MAX; i++)
+            if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER)
+                p->nodes[p->node_count++] = g->descriptor.replicas[i].node;
+    }
+    kv_map_encode(&map, out);
+}
+
+static bool section_is(const char *asked, const char *name)
+{
+    return asked[0] == '\0' || strcmp(asked, name) == 0 || strcmp(asked, "all") == 0 ||
+           strcmp(asked, "everything") == 0 || strcmp(asked, "default") == 0;
+}
+
+/* Memory of this process in bytes; zero where the system does not tell. */
+static void memory_read(uint64_t *resident, uint64_t *own)
+{
+    unsigned long long pages = 0, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f == NULL || fscanf(f, "%*u %llu %llu", &pages, &shared) != 2) pages = shared = 0;
+    if (f != NULL) fclose(f);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    *resident = pages * page;
+    *own = (pages - shared) * page; /* the rest is the state's file, mapped */
+}
+
+/* What redis-cli --stat and monitors for Redis read, with Redis' names. */
+static void info_process(const struct worker *w, const char *section, struct kv_buf *out)
+{
+    struct host_stats stats = host_stats(w->host);
+    if (section_is(section, "stats"))
+        kv_buf_printf(out, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n\r\n",
+                      (unsigned long long)stats.connections, (unsigned long long)stats.commands);
+    struct rusage used;
+    if (section_is(section, "cpu") && getrusage(RUSAGE_SELF, &used) == 0)
+        kv_buf_printf(out, "# CPU\r\nused_cpu_sys:%lld.%06ld\r\nused_cpu_user:%lld.%06ld\r\n\r\n",
+                      (long long)used.ru_stime.tv_sec, (long)used.ru_stime.tv_usec, (long long)used.ru_utime.tv_sec,
+                      (long)used.ru_utime.tv_usec);
+}
+
+void status_info(void *node, const char *section, struct kv_buf *out)
+{
+    struct worker *w = node;
+    struct store_stats st;
+    store_stats(w->store, &st);
+    uint64_t uptime = (env_now_ns(w->env) - w->started_ns) / 1000000000u;
+    if (section_is(section, "server"))
+        kv_buf_printf(out,
+                      "# Server\r\nredis_version:7.0.15\r\nkvd_version:%s\r\nredis_mode:standalone\r\ntcp_port:%llu\r\n"
+                      "uptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\nkvd_node:%u\r\nkvd_cluster:%s\r\n\r\n",
+                      KVD_VERSION, (unsigned long long)w->config->resp_port, (unsigned long long)uptime,
+                      (unsigned long long)(uptime / 86400), w->node_id, w->config->cluster_name);
+    if (section_is(section, "clients"))
+        kv_buf_printf(out, "# Clients\r\nconnected_clients:%u\r\nmaxclients:%llu\r\nblocked_clients:%u\r\n\r\n",
+                      host_connections(w->host), (unsigned long long)w->config->connections_max,
+                      host_stats(w->host).waiting);
+    if (section_is(section, "memory")) {
+        uint64_t resident, own;
+        memory_read(&resident, &own);
+        kv_buf_printf(out,
+                      "# Memory\r\nused_memory:%llu\r\nused_memory_rss:%llu\r\nkvd_memtable_bytes:%llu\r\n"
+                      "kvd_memtable_bytes_max:%llu\r\n\r\n",
+                      (unsigned long long)own, (unsigned long long)resident,
+                      (unsigned long long)(st.memtable_bytes + st.frozen_bytes),
+                      (unsigned long long)w->config->storage_memtable);
+    }
+    if (section_is(section, "persistence"))
+        kv_buf_printf(out,
+                      "# Persistence\r\nloading:0\r\nkvd_log_bytes:%llu\r\nkvd_checkpoint_bytes:%llu\r\n"
+                      "kvd_checkpoints:%llu\r\nkvd_log_syncs:%llu\r\nkvd_log_appends:%llu\r\nkvd_disk_full:%d\r\n\r\n",
+                      (unsigned long long)st.log_bytes, (unsigned long long)st.checkpoint_bytes,
+                      (unsigned long long)st.checkpoints, (unsigned long long)st.syncs, (unsigned long long)st.appends,
+                      store_is_full(w->store));
+    if (section_is(section, "replication")) {
+        uint32_t led = 0, led_by = 0;
+        for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
+            led += group_leads(g);
+            led_by += g->leader != 0;
+        }
+        kv_buf_printf(out,
+                      "# Replication\r\nrole:master\r\nconnected_slaves:%u\r\nkvd_groups:%u\r\nkvd_groups_led:%u\r\n"
+                      "kvd_groups_with_leader:%u\r\nkvd_clock_alarm:%d\r\nkvd_clock_ahead_ms:%lld\r\n\r\n",
+                      peer_connected_count(w->peers), w->groups.count, led, led_by, w->clock.alarm,
+                      (long long)w->clock.ahead_ms);
+    }
+    info_process(w, section, out);
+    if (section_is(section, "cluster")) kv_buf_append_text(out, "# Cluster\r\ncluster_enabled:0\r\n\r\n");
+}

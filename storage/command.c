@@ -1,0 +1,92 @@
+#include "storage/command.h"
+
+#include <assert.h>
+
+#include "client/base/proto.h"
+#include "command.pb-c.h"
+
+/* Descriptors. The only file that sees the generated code; for Command see command_wire.c. */
+
+void descriptor_encode(const struct descriptor *d, struct kv_buf *out)
+{
+    assert(d->replica_count <= DESCRIPTOR_REPLICAS_MAX);
+    Kv__Store__Replica replicas[DESCRIPTOR_REPLICAS_MAX], *pointers[DESCRIPTOR_REPLICAS_MAX];
+    for (uint32_t i = 0; i < d->replica_count; i++) {
+        const struct descriptor_replica *r = &d->replicas[i];
+        replicas[i] = (Kv__Store__Replica)KV__STORE__REPLICA__INIT;
+        replicas[i].id = r->id;
+        replicas[i].node = r->node;
+        replicas[i].has_role = r->role != DESCRIPTOR_VOTER;
+        replicas[i].role = (uint32_t)r->role;
+        pointers[i] = &replicas[i];
+    }
+    Kv__Store__Descriptor m = KV__STORE__DESCRIPTOR__INIT;
+    m.id = d->id;
+    m.keyspace = d->keyspace;
+    m.has_kind = d->kind != DESCRIPTOR_RANGE;
+    m.kind = (uint32_t)d->kind;
+    m.has_from = d->from.size > 0;
+    m.from = kv_proto_bytes(kv_slice(d->from.bytes, d->from.size));
+    m.has_to = d->to.size > 0;
+    m.to = kv_proto_bytes(kv_slice(d->to.bytes, d->to.size));
+    m.range_epoch = d->range_epoch;
+    m.conf_epoch = d->conf_epoch;
+    m.replica_next = d->replica_next;
+    m.n_replicas = d->replica_count;
+    m.replicas = pointers;
+    m.has_value_bytes_max = d->value_bytes_max != 0;
+    m.value_bytes_max = d->value_bytes_max;
+    m.has_dedup_retention_ms = d->dedup_retention_ms != 0;
+    m.dedup_retention_ms = d->dedup_retention_ms;
+    size_t size = kv__store__descriptor__get_packed_size(&m);
+    uint8_t *into = kv_buf_reserve(out, size);
+    if (into == NULL) return;
+    size_t packed = kv__store__descriptor__pack(&m, into);
+    assert(packed == size);
+    kv_buf_commit(out, packed);
+}
+
+static enum kv_err key_from(ProtobufCBinaryData bytes, struct kv_key *out)
+{
+    if (bytes.len > KV_KEY_BYTES_MAX) return KV_TOO_BIG;
+    out->size = (uint16_t)bytes.len;
+    if (bytes.len > 0) memcpy(out->bytes, bytes.data, bytes.len);
+    return KV_OK;
+}
+
+static enum kv_err descriptor_from(const Kv__Store__Descriptor *m, struct descriptor *out)
+{
+    if (m->n_replicas > DESCRIPTOR_REPLICAS_MAX) return KV_TOO_BIG;
+    if (m->kind > DESCRIPTOR_LIST) return KV_MALFORMED;
+    *out = (struct descriptor){
+        .id = m->id,
+        .keyspace = m->keyspace,
+        .kind = (enum descriptor_kind)m->kind,
+        .range_epoch = m->range_epoch,
+        .conf_epoch = m->conf_epoch,
+        .replica_next = m->replica_next,
+        .replica_count = (uint32_t)m->n_replicas,
+        .value_bytes_max = m->value_bytes_max,
+        .dedup_retention_ms = m->dedup_retention_ms,
+    };
+    for (uint32_t i = 0; i < out->replica_count; i++) {
+        const Kv__Store__Replica *r = m->replicas[i];
+        if (r->role > DESCRIPTOR_VOTER_OUTGOING || r->id == 0) return KV_MALFORMED;
+        out->replicas[i] = (struct descriptor_replica){
+            .id = r->id, .node = r->node, .role = (enum descriptor_role)r->role};
+    }
+    enum kv_err err = key_from(m->from, &out->from);
+    return err != KV_OK ? err : key_from(m->to, &out->to);
+}
+
+enum kv_err descriptor_decode(struct kv_slice bytes, struct descriptor *out)
+{
+    struct kv_arena arena;
+    kv_arena_init(&arena, 64 << 10); /* a legal descriptor takes a few KiB */
+    enum kv_err err;
+    const Kv__Store__Descriptor *m =
+        (const Kv__Store__Descriptor *)kv_proto_unpack(&kv__store__descriptor__descriptor, bytes, &arena, &err);
+    if (m != NULL) err = descriptor_from(m, out);
+    kv_arena_free(&arena);
+    return err;
+}

@@ -1,0 +1,60 @@
+#ifndef STORAGE_COMMAND_H
+#define STORAGE_COMMAND_H
+#include "client/base/arena.h"
+#include "client/base/buf.h"
+#include "client/base/err.h"
+#include "client/base/key.h"
+#include "client/base/op.h"
+
+/* Log commands and partition descriptors as plain structs, and their conversion to
+ * and from the messages of command.proto. */
+enum { COMMAND_FEATURE = 1, COMMAND_CLIENT_BYTES = 16, DESCRIPTOR_REPLICAS_MAX = 16 };
+
+struct command {
+    enum kv_op op;
+    const struct kv_slice *args;
+    uint32_t arg_count;
+    uint32_t keyspace, range_epoch;
+    uint64_t stamp_ms, seed;
+    uint32_t feature;
+    uint8_t client[COMMAND_CLIENT_BYTES];
+    uint64_t sequence; /* 0 = no idempotency key */
+};
+/* Under which a write is remembered beside its first key: client, sequence. Big-endian, as keys are (R10): the records of
+ * a client at one key stand in the order they came, new ones behind, and those that expire side by side. */
+enum { COMMAND_SUB_BYTES = COMMAND_CLIENT_BYTES + 8 };
+void command_sub(const struct command *c, uint8_t sub[COMMAND_SUB_BYTES]);
+void command_encode(const struct command *c, struct kv_buf *out);
+/* Slices point into `bytes` or the arena. KV_MALFORMED; KV_VERSION: a later feature level; KV_TOO_BIG: arena. */
+enum kv_err command_decode(struct kv_slice bytes, struct kv_arena *arena, struct command *out);
+
+enum descriptor_kind { DESCRIPTOR_RANGE, DESCRIPTOR_HASH, DESCRIPTOR_LIST };
+enum descriptor_role {
+    DESCRIPTOR_VOTER,          /* in the (incoming) configuration */
+    DESCRIPTOR_LEARNER,        /* receives the log, does not vote */
+    DESCRIPTOR_VOTER_INCOMING, /* joint: votes in the new configuration only */
+    DESCRIPTOR_VOTER_OUTGOING  /* joint: votes in the old configuration only, then is gone */
+};
+struct descriptor_replica {
+    uint32_t id, node;
+    enum descriptor_role role;
+};
+struct descriptor {
+    uint32_t id, keyspace;
+    enum descriptor_kind kind;
+    struct kv_key from, to; /* to.size == 0: to the end */
+    uint32_t range_epoch, conf_epoch, replica_next;
+    struct descriptor_replica replicas[DESCRIPTOR_REPLICAS_MAX];
+    uint32_t replica_count;
+    uint32_t value_bytes_max;
+    uint64_t dedup_retention_ms;
+};
+void descriptor_encode(const struct descriptor *d, struct kv_buf *out);
+enum kv_err descriptor_decode(struct kv_slice bytes, struct descriptor *out); /* KV_MALFORMED, KV_TOO_BIG */
+static inline bool descriptor_is_joint(const struct descriptor *d)
+{
+    for (uint32_t i = 0; i < d->replica_count; i++)
+        if (d->replicas[i].role >= DESCRIPTOR_VOTER_INCOMING) return true;
+    return false;
+}
+#endif
