@@ -1,0 +1,56 @@
+#ifndef KVCTL_ARGS_H
+#define KVCTL_ARGS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Words and options of one command line, from argv or from a line of the REPL. Pure. */
+#define KVCTL_OPTIONS(X)                                                                     \
+    /* X(name, letter, value, help); value "": a flag */                                     \
+    X("cluster", 0, "FILE", "cluster.json that names nodes and key (KVD_CLUSTER)")           \
+    X("addr", 0, "HOST:PORT,..", "native addresses of some nodes (KVD_ADDR)")                \
+    X("key", 0, "FILE", "file of the client's secret key (KVD_KEY)")                         \
+    X("timeout", 0, "DURATION", "deadline of each call, as 500ms or 5s (default 5s)")        \
+    X("output", 'o', "FORMAT", "table, json or raw (default table)")                         \
+    X("level", 0, "LEVEL", "of reads: linearizable, lease, bounded=MS or any")               \
+    X("quiet", 'q', "", "no progress bar, no remarks")                                       \
+    X("help", 'h', "", "what the command does, with an example")                             \
+    X("ttl", 0, "DURATION", "the key expires after that time")                               \
+    X("if-absent", 0, "", "only if the key does not exist (else exit 4)")                    \
+    X("version", 0, "EPOCH:INDEX", "the version the key must have")                          \
+    X("old", 0, "VALUE", "the value the key must have")                                      \
+    X("prefix", 0, "P", "only keys that begin with P")                                       \
+    X("from", 0, "A", "only keys from A on")                                                 \
+    X("to", 0, "B", "only keys below B")                                                     \
+    X("limit", 0, "N", "scan: rows, then the cursor to go on from; check: seconds") \
+    X("cursor", 0, "C", "go on where an earlier scan stopped")                               \
+    X("format", 0, "FORMAT", "tsv or jsonl (default: by the file's name, else tsv)")         \
+    X("restart", 0, "", "forget FILE.kvprogress and import from the beginning")              \
+    X("in-flight", 0, "N", "open requests, 1 to 1024 (default 256)")                         \
+    X("model", 0, "MODEL", "register, counter, set or list (default: by the operations)")
+
+enum { ARGS_WORDS_MAX = 1024, ARGS_OPTIONS_MAX = 32, ARGS_WHY_BYTES = 256 };
+struct args_option {
+    const char *name;
+    char letter;
+    const char *value; /* "": a flag */
+    const char *help;
+};
+struct args {
+    const char *words[ARGS_WORDS_MAX]; /* without options; borrowed from argv */
+    uint32_t word_count;
+    const char *values[ARGS_OPTIONS_MAX]; /* by index of the option; NULL: not given; "" flags */
+};
+
+/* Options may stand anywhere before "--"; "-" and negative numbers are words. False: `why` says what
+ * is wrong: unknown option, missing value, given twice. */
+bool args_parse(struct args *a, int argc, const char *const *argv, char why[ARGS_WHY_BYTES]);
+const char *args_get(const struct args *a, const char *name); /* NULL: not given; name must exist */
+const struct args_option *args_option(uint32_t index); /* NULL past the last */
+
+/* Cuts a line into words as a shell would: blanks separate; '..' takes everything literally; ".."
+ * and plain text know \n \t \r \\ \" \' \xHH. The words are written into `storage`. Returns their
+ * number, or -1 and `why`: an open quote, a bad escape, \x00 (give such bytes by stdin), too many. */
+int args_split(const char *line, char *storage, size_t storage_size, const char **words, int words_max,
+               char why[ARGS_WHY_BYTES]);
+#endif

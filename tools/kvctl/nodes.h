@@ -1,0 +1,35 @@
+#ifndef KVCTL_NODES_H
+#define KVCTL_NODES_H
+#include <jansson.h>
+
+#include "client/kv_client.h"
+#include "tools/kvctl/kvctl.h"
+
+/* The nodes of a fresh map, asked side by side: what status and node .. share. */
+struct node { /* one node of the map and its answer */
+    uint32_t id;
+    struct env_addr addr;
+    uint16_t resp;
+    struct kv_call call;
+    struct kv_slice arg;
+    bool open;
+    struct kv_result result;
+    json_t *json; /* of KVSTATUS; NULL: no usable answer */
+    int64_t number;
+};
+
+/* NULL: said why on stderr, *code is the exit code. Free with nodes_free(). */
+struct node *nodes_read(struct kvctl *k, uint32_t *count, int *code);
+void nodes_free(struct node *nodes, uint32_t count);
+/* Asks every node but `except` (0: none) for `op`, each within a second; `arg` may be empty. */
+void nodes_ask(struct kvctl *k, struct node *nodes, uint32_t count, enum kv_op op, struct kv_slice arg,
+               uint32_t except);
+
+/* Members of a JSON object; 0 and "" if they are missing or of another type. */
+uint64_t nodes_number(json_t *object, const char *name);
+const char *nodes_text(json_t *object, const char *name);
+json_t *nodes_json(const struct node *n); /* what is told of one node, for -o json */
+/* Print to stdout and free; return an exit code. */
+int nodes_json_print(struct kvctl *k, json_t *o, size_t flags);
+int nodes_buf_print(struct kvctl *k, struct kv_buf *b);
+#endif

@@ -1,0 +1,39 @@
+#ifndef TOOLS_KVLOG_SALVAGE_H
+#define TOOLS_KVLOG_SALVAGE_H
+#include "storage/command.h"
+#include "storage/memtable.h"
+#include "tools/kvlog/kvlog.h"
+
+/* One group of a damaged directory: its mark in the state, and its log behind that mark. */
+struct salvage_entry {
+    uint64_t term;
+    uint8_t *bytes; /* NULL: not found, or cut */
+    uint32_t size;
+};
+struct salvage_group {
+    uint32_t group;
+    bool has_mark, installing;
+    struct checkpoint_mark mark; /* without descriptor */
+    struct descriptor descriptor;
+    uint64_t commit;                /* highest the log knows of */
+    uint64_t first;                 /* index of entries[0] */
+    struct salvage_entry *entries;
+    size_t count, capacity;
+    uint64_t applied;               /* how far the log was replayed */
+};
+struct salvage {
+    struct kvlog *k;
+    struct salvage_group **groups;
+    size_t group_count;
+    struct memtable *wanted; /* keys that the log touches */
+    struct memtable *base;   /* what the state has of them */
+    struct memtable *newer;  /* what the log makes of them: shadows the state */
+    uint64_t lost, clock_ms; /* lost: things told to be */
+    bool out_of_memory;
+};
+
+/* salvage_replay.c: executes the entries behind the marks, as the node would have (R7), up to the first
+ * that is missing in each group. Notes the keys first, so that their rows can be read before. */
+void salvage_keys(struct salvage *s);
+void salvage_replay(struct salvage *s);
+#endif
