@@ -1,0 +1,260 @@
+#include "client/base/hash.h"
+#include "storage/checkpoint_mem.h"
+#include "tests/sim/cluster_impl.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* (1) What outlives a process is in struct node: disk, checkpoint, key, configuration.
+ * (2) A node's first start is a bootstrap; after a wipe it never is: it comes back as a
+ *     stranger and gets new replica ids (R4). */
+
+static void secret_make(uint64_t seed, uint8_t secret[CHANNEL_KEY_BYTES])
+{
+    for (uint32_t i = 0; i < CHANNEL_KEY_BYTES; i += 8) {
+        uint64_t r = kv_random_next(&seed);
+        memcpy(secret + i, &r, 8);
+    }
+}
+
+static uint64_t journal_wall(void *context)
+{
+    struct node *n = context;
+    struct env *e = sim_host_env(n->host);
+    return e == NULL ? 0 : e->ops->wall_ns(e);
+}
+
+static void journal_write(void *context, struct kv_slice line)
+{
+    struct node *n = context;
+    /* Time and node are in the trace already: "2026-.. info module event ..". */
+    const uint8_t *space = line.size == 0 ? NULL : memchr(line.data, ' ', line.size);
+    size_t skip = space == NULL ? 0 : (size_t)(space - line.data) + 1, size = line.size - skip;
+    if (size > 0 && line.data[line.size - 1] == '\n') size--;
+    sim_note(n->cluster->o.sim, n->host, "%.*s", (int)size, (const char *)line.data + skip);
+}
+
+static void stop_wanted(void *context)
+{
+    ((struct node *)context)->stop_wanted = true;
+}
+
+static void journal_event(void *context, enum journal_module module, const char *event)
+{
+    struct node *n = context;
+    (void)module;
+    if (n->cluster->o.event != NULL) n->cluster->o.event(n->cluster->o.event_context, n->id, event);
+}
+
+/* The medium of a node; false: out of memory. */
+static bool medium_make(struct cluster *c, struct node *n, uint64_t seed)
+{
+    n->checkpoint = checkpoint_mem_create();
+    n->disk = disk_sim_create(&(struct disk_sim_options){.sim = c->o.sim,
+                                                         .host = n->host,
+                                                         .seed = seed,
+                                                         .sync_min_ns = c->o.sync_min_ns,
+                                                         .sync_max_ns = c->o.sync_max_ns,
+                                                         .work_max_ns = c->o.work_max_ns});
+    return n->checkpoint != NULL && n->disk != NULL;
+}
+
+static void node_configure(struct cluster *c, struct node *n)
+{
+    struct config *k = &n->config;
+    config_defaults(k);
+    snprintf(k->cluster_name, sizeof k->cluster_name, "sim");
+    snprintf(k->cluster_id, sizeof k->cluster_id, "000102030405060708090a0b0c0d0e0f");
+    k->node_id = n->id;
+    snprintf(k->native_host, sizeof k->native_host, "10.0.0.%u", n->id);
+    snprintf(k->resp_host, sizeof k->resp_host, "10.0.0.%u", n->id);
+    k->native_port = CLUSTER_NATIVE_PORT;
+    k->resp_port = CLUSTER_RESP_PORT;
+    k->bootstrap = true;
+    k->node_count = c->o.nodes == 1 ? 0 : c->o.nodes;
+    for (uint32_t i = 0; i < k->node_count; i++) {
+        struct config_node *x = &k->nodes[i];
+        x->id = i + 1;
+        snprintf(x->host, sizeof x->host, "10.0.0.%u", i + 1);
+        x->native = CLUSTER_NATIVE_PORT;
+        x->resp = CLUSTER_RESP_PORT;
+        memcpy(x->key, c->nodes[i].identity.public_key, sizeof x->key);
+    }
+    if (c->o.tune != NULL) c->o.tune(c->o.context, k);
+}
+
+struct cluster *cluster_create(const struct cluster_options *o)
+{
+    assert(o->nodes >= 1 && o->nodes <= CLUSTER_NODES_MAX);
+    struct cluster *c = calloc(1, sizeof *c);
+    if (c == NULL) return NULL;
+    c->o = *o;
+    uint64_t seed = o->seed;
+    uint8_t secret[CHANNEL_KEY_BYTES];
+    secret_make(kv_random_next(&seed), secret);
+    channel_identity_make(&c->client, secret);
+    memcpy(c->allowed_keys[0], c->client.public_key, CHANNEL_KEY_BYTES);
+    c->allowed = (struct keys_allowed){.keys = c->allowed_keys, .count = 1};
+    for (uint32_t i = 0; i < o->nodes; i++) {
+        secret_make(kv_random_next(&seed), secret);
+        channel_identity_make(&c->nodes[i].identity, secret);
+    }
+    for (uint32_t i = 0; i < o->nodes; i++) {
+        struct node *n = &c->nodes[i];
+        char address[32];
+        snprintf(address, sizeof address, "10.0.0.%u", i + 1);
+        n->cluster = c;
+        n->id = i + 1;
+        n->host = sim_host_add(o->sim, address);
+        if (n->host == NULL || !medium_make(c, n, kv_random_next(&seed))) {
+            cluster_destroy(c);
+            return NULL;
+        }
+        n->journal = (struct journal){.node = n->id, .wall_ns = journal_wall, .write = journal_write,
+                                      .event = journal_event, .context = n};
+        const char *why = "";
+        enum kv_err err = journal_set(&n->journal, o->log_levels == NULL ? "info" : o->log_levels, &why);
+        assert(err == KV_OK);
+        node_configure(c, n);
+    }
+    return c;
+}
+
+bool cluster_start(struct cluster *c, uint32_t node)
+{
+    struct node *n = node_of(c, node);
+    assert(n->worker == NULL);
+    if (!sim_host_up(n->host)) sim_host_start(n->host);
+    if (disk_mem_is_crashed(disk_sim_mem(n->disk))) disk_sim_restart(n->disk);
+    n->stop_wanted = false;
+    n->why[0] = '\0';
+    struct worker_options w = {.config = &n->config,
+                               .env = sim_host_env(n->host),
+                               .disk = disk_sim_disk(n->disk),
+                               .checkpoint = n->checkpoint,
+                               .identity = &n->identity,
+                               .clients = &c->allowed,
+                               .journal = &n->journal,
+                               .stop_wanted = stop_wanted,
+                               .context = n};
+    enum kv_err err = worker_create(&w, &n->worker, n->why, sizeof n->why);
+    if (err == KV_OK) err = worker_start(n->worker, n->why, sizeof n->why);
+    if (err == KV_OK) return true;
+    sim_note(c->o.sim, n->host, "does not start: %s", n->why);
+    cluster_crash(c, node, SIM_KILL);
+    return false;
+}
+
+void cluster_crash(struct cluster *c, uint32_t node, enum sim_death how)
+{
+    struct node *n = node_of(c, node);
+    sim_host_kill(n->host, how);
+    disk_sim_crash(n->disk, how);
+    worker_destroy(n->worker); /* closes its view, so before the views die */
+    n->worker = NULL;
+    checkpoint_mem_crash(n->checkpoint);
+    n->stop_wanted = false;
+}
+
+void cluster_wipe(struct cluster *c, uint32_t node)
+{
+    struct node *n = node_of(c, node);
+    assert(n->worker == NULL);
+    disk_sim_destroy(n->disk);
+    n->checkpoint->ops->destroy(n->checkpoint);
+    bool made = medium_make(c, n, sim_random(c->o.sim));
+    assert(made);
+    n->config.bootstrap = false;
+    sim_note(c->o.sim, n->host, "wiped");
+}
+
+void cluster_stop(struct cluster *c, uint32_t node)
+{
+    struct node *n = node_of(c, node);
+    worker_stop(n->worker, stop_wanted, n);
+}
+
+void cluster_transfer(struct cluster *c, uint32_t node)
+{
+    struct worker *w = node_of(c, node)->worker;
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        if (!group_leads(g)) continue;
+        raft_transfer(g->raft, 0, env_now_ns(w->env));
+        group_touch(g);
+    }
+}
+
+uint32_t cluster_reap(struct cluster *c)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        if (!node_of(c, i)->stop_wanted) continue;
+        sim_note(c->o.sim, node_of(c, i)->host, "stopped, or asked to be");
+        cluster_crash(c, i, SIM_KILL);
+        count++;
+    }
+    return count;
+}
+
+void cluster_destroy(struct cluster *c)
+{
+    if (c == NULL) return;
+    for (uint32_t i = 0; i < c->o.nodes; i++) {
+        struct node *n = &c->nodes[i];
+        if (n->host != NULL && n->disk != NULL && n->checkpoint != NULL && sim_host_up(n->host))
+            cluster_crash(c, i + 1, SIM_KILL);
+        disk_sim_destroy(n->disk);
+        if (n->checkpoint != NULL) n->checkpoint->ops->destroy(n->checkpoint);
+    }
+    for (uint32_t g = 0; g < GROUPS_MAX; g++) free(c->annals[g]);
+    free(c);
+}
+
+uint32_t cluster_size(const struct cluster *c)
+{
+    return c->o.nodes;
+}
+
+const struct config *cluster_config(const struct cluster *c, uint32_t node)
+{
+    return &node_of(c, node)->config;
+}
+
+struct sim_host *cluster_host(struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->host;
+}
+
+struct disk_sim *cluster_disk(struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->disk;
+}
+
+struct worker *cluster_worker(struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->worker;
+}
+
+uint32_t cluster_busy_node(const struct cluster *c)
+{
+    return c->busy_node;
+}
+
+bool cluster_up(const struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->worker != NULL;
+}
+
+const char *cluster_why(const struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->why;
+}
+
+void cluster_client_identity(const struct cluster *c, struct channel_identity *out)
+{
+    *out = c->client;
+}

@@ -1,0 +1,74 @@
+#ifndef SIM_CLUSTER_H
+#define SIM_CLUSTER_H
+#include "server/worker.h"
+#include "tests/sim/disk_sim.h"
+
+/* A whole kvd cluster in one process: per host a worker exactly as server/main.c makes it,
+ * over env_sim, disk_sim and the checkpoint in memory. Node i (from 1) lives at 10.0.0.i,
+ * native port 7401, Redis port 7400. */
+enum { CLUSTER_NODES_MAX = 9,
+       CLUSTER_NATIVE_PORT = 7401,
+       CLUSTER_RESP_PORT = 7400 };
+struct cluster;
+
+struct cluster_options {
+    struct sim *sim;
+    uint32_t nodes;
+    uint64_t seed;
+    void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
+    void *context;
+    uint64_t sync_min_ns, sync_max_ns, work_max_ns;
+    /* NULL, or told of every event of a node's journal by name, inside its callbacks; and, by the checks,
+     * of "joint" and "checkpoint". */
+    void (*event)(void *context, uint32_t node, const char *event);
+    void *event_context;
+    const char *log_levels; /* of the journals, into the trace; NULL: "info" */
+};
+
+struct cluster *cluster_create(const struct cluster_options *o);
+void cluster_destroy(struct cluster *c);
+uint32_t cluster_size(const struct cluster *c);
+const struct config *cluster_config(const struct cluster *c, uint32_t node);
+struct sim_host *cluster_host(struct cluster *c, uint32_t node); /* node from 1 */
+struct disk_sim *cluster_disk(struct cluster *c, uint32_t node);
+struct worker *cluster_worker(struct cluster *c, uint32_t node); /* NULL: down */
+bool cluster_up(const struct cluster *c, uint32_t node);
+
+/* False: the node did not start; `why` of the last failure is in the trace and here. */
+bool cluster_start(struct cluster *c, uint32_t node);
+/* Of a node that just started: no live replica on its disk was refused as damaged. */
+bool cluster_intact(const struct cluster *c, uint32_t node, char *why, size_t why_size);
+void cluster_crash(struct cluster *c, uint32_t node, enum sim_death how);
+/* SIGTERM: cluster_reap() finds it when it is done. */
+void cluster_stop(struct cluster *c, uint32_t node);
+/* Every leadership of the node goes to the most advanced peer. */
+void cluster_transfer(struct cluster *c, uint32_t node);
+/* Of a node that is down: its disk is replaced by an empty one. It is never bootstrapped again. */
+void cluster_wipe(struct cluster *c, uint32_t node);
+/* Nodes whose worker asked to be stopped (poisoned), or has stopped, are killed, as a supervisor
+ * would; call it between events. Returns how many. */
+uint32_t cluster_reap(struct cluster *c);
+const char *cluster_why(const struct cluster *c, uint32_t node);
+
+/* Invariants of every running replica (an assert fails), and those between them
+ * (cluster_check.c names them): false, with `why`. */
+bool cluster_check(struct cluster *c, char *why, size_t why_size);
+/* What the leaders on this node have just counted as committed: no election may undo it. */
+bool cluster_commit_check(struct cluster *c, uint32_t node, char *why, size_t why_size);
+/* The node whose leader was the last to commit; 0: none yet. */
+uint32_t cluster_busy_node(const struct cluster *c);
+/* Every replica in a line of the trace, and what leaders think of their peers. */
+void cluster_tell(struct cluster *c);
+/* Leaders now, over all groups, and the sum of applied indices: progress. */
+uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum);
+/* Every group has one voter on each node and no other member, and each of them runs. `lasting`: and
+ * has checkpointed that this is so: as many nodes may be lost again as the replication promises. */
+bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_size);
+/* Whole, and all replicas of each group have applied the same index. */
+bool cluster_settled(struct cluster *c, char *why, size_t why_size);
+/* Of a cluster that is settled at this instant: all nodes hold the same rows, of data, locks and
+ * dedup records. Runs the world a little. */
+bool cluster_same_rows(struct cluster *c, char *why, size_t why_size);
+/* A client key every node knows. */
+void cluster_client_identity(const struct cluster *c, struct channel_identity *out);
+#endif

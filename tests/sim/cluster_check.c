@@ -1,0 +1,325 @@
+#include "client/base/endian.h"
+#include "client/base/hash.h"
+#include "tests/sim/cluster_impl.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What must hold between the replicas of a group (Ongaro's dissertation, figure 3.2), over
+ * the whole run and all deaths:
+ *   election safety       a term has at most one leader
+ *   log matching          where two logs hold an entry of one term, all before agree
+ *   leader completeness   a leader's log holds every entry committed before its term
+ *   state machine safety  what is committed at an index never becomes another
+ * An entry is named by (index, term); with election safety that names its bytes. */
+
+struct annals *annals_of(struct cluster *c, uint32_t group)
+{
+    if (group >= GROUPS_MAX) return NULL;
+    if (c->annals[group] == NULL) c->annals[group] = calloc(1, sizeof **c->annals);
+    assert(c->annals[group] != NULL);
+    return c->annals[group];
+}
+
+static bool committed_check(struct annals *a, const struct node *n, const struct group *g, uint64_t index,
+                            uint64_t term, char *why, size_t why_size)
+{
+    if (index == 0 || term == 0) return true; /* compacted: judged when it was applied */
+    struct point *p = &a->committed[index % POINTS_PER_GROUP];
+    if (p->index < index) *p = (struct point){.index = index, .term = term, .node = n->id};
+    if (a->committed_max < index) a->committed_max = index;
+    if (p->index != index || p->term == term) return true;
+    snprintf(why, why_size, "state machine safety: group %u: node %u committed index %llu of term %llu, node %u of term %llu",
+             g->id, n->id, (unsigned long long)index, (unsigned long long)term, p->node, (unsigned long long)p->term);
+    return false;
+}
+
+static bool leader_check(struct annals *a, const struct node *n, const struct group *g, char *why, size_t why_size)
+{
+    if (raft_role_now(g->raft) != RAFT_LEADER) return true;
+    uint64_t term = raft_term_now(g->raft);
+    struct reign *r = &a->leaders[term % TERMS_PER_GROUP];
+    if (r->term < term) { /* a new reign: it must know everything that is committed */
+        *r = (struct reign){.term = term, .replica = g->replica, .node = n->id};
+        const struct point *p = &a->committed[a->committed_max % POINTS_PER_GROUP];
+        uint64_t holds = log_term(store_log(n->worker->store), g->id, p->index);
+        bool known = p->index < log_first(store_log(n->worker->store), g->id) || holds == p->term;
+        if (p->index != a->committed_max || p->term > term || known) return true;
+        snprintf(why, why_size, "leader completeness: group %u: node %u leads term %llu without index %llu of term %llu",
+                 g->id, n->id, (unsigned long long)term, (unsigned long long)p->index, (unsigned long long)p->term);
+        return false;
+    }
+    if (r->term != term || r->replica == g->replica) return true;
+    snprintf(why, why_size, "election safety: group %u: node %u and node %u both lead term %llu", g->id, r->node, n->id,
+             (unsigned long long)term);
+    return false;
+}
+
+/* At one place below a place where they agree, another with each check. */
+static bool matching_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+{
+    for (uint32_t i = n->id + 1; i <= c->o.nodes; i++) {
+        const struct node *other = node_of(c, i);
+        const struct group *h = other->worker == NULL ? NULL : worker_group(other->worker, g->id);
+        if (h == NULL || g->installing || h->installing) continue;
+        const struct log *a = store_log(n->worker->store), *b = store_log(other->worker->store);
+        uint64_t first = log_first(a, g->id), last = log_last(a, g->id);
+        if (log_first(b, g->id) > first) first = log_first(b, g->id);
+        if (log_last(b, g->id) < last) last = log_last(b, g->id);
+        if (last <= first || log_term(a, g->id, last) != log_term(b, g->id, last)) continue;
+        uint64_t at = first + c->checks % (last - first);
+        if (log_term(a, g->id, at) == log_term(b, g->id, at)) continue;
+        snprintf(why, why_size, "log matching: group %u: nodes %u and %u agree at index %llu and differ at %llu", g->id,
+                 n->id, i, (unsigned long long)last, (unsigned long long)at);
+        return false;
+    }
+    return true;
+}
+
+static bool group_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+{
+    struct annals *a = annals_of(c, g->id);
+    if (a == NULL || g->installing) return true;
+    if (g->descriptor.conf_epoch > a->conf_epoch) {
+        a->conf_epoch = g->descriptor.conf_epoch;
+        a->conf_index = a->conf_epoch == 1 ? 0 : g->applied;
+    }
+    if (descriptor_is_joint(&g->descriptor) && g->descriptor.conf_epoch > a->joint_epoch) {
+        a->joint_epoch = g->descriptor.conf_epoch;
+        if (c->o.event != NULL) c->o.event(c->o.event_context, n->id, "joint");
+    }
+    uint64_t behind = log_term(store_log(n->worker->store), g->id, g->apply_to);
+    return committed_check(a, n, g, g->applied, g->applied_term, why, why_size) &&
+           committed_check(a, n, g, g->apply_to, behind, why, why_size) && leader_check(a, n, g, why, why_size) &&
+           matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
+}
+
+bool cluster_check(struct cluster *c, char *why, size_t why_size)
+{
+    c->checks++;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        struct node *n = node_of(c, i);
+        if (n->worker == NULL) continue;
+        worker_check(n->worker);
+        if (n->worker->checkpoints_seen != n->checkpoints_seen) {
+            n->checkpoints_seen = n->worker->checkpoints_seen;
+            if (c->o.event != NULL) c->o.event(c->o.event_context, n->id, "checkpoint");
+        }
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *g;
+        while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
+            if (!group_check(c, n, g, why, why_size)) return false;
+    }
+    return true;
+}
+
+uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum)
+{
+    uint32_t leaders = 0;
+    *applied_sum = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct node *n = node_of(c, i);
+        uint32_t cursor = 0, group;
+        uint64_t applied, hash;
+        bool leader;
+        while (n->worker != NULL && worker_group_next(n->worker, &cursor, &group, &applied, &hash, &leader)) {
+            leaders += leader;
+            *applied_sum += applied;
+        }
+    }
+    return leaders;
+}
+
+/* The descriptor of a group that most was done to. */
+static const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group)
+{
+    const struct descriptor *newest = NULL;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct node *n = node_of(c, i);
+        const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, group);
+        if (g == NULL || g->installing) continue;
+        if (newest == NULL || g->descriptor.conf_epoch > newest->conf_epoch) newest = &g->descriptor;
+    }
+    return newest;
+}
+
+bool cluster_intact(const struct cluster *c, uint32_t node, char *why, size_t why_size)
+{
+    const struct worker *w = node_of(c, node)->worker;
+    uint32_t cursor = 0, group;
+    while (w != NULL && store_group_next(w->store, &cursor, &group)) {
+        struct store_group sg;
+        if (!store_group_get(w->store, group, &sg) || sg.state != CHECKPOINT_GROUP_LIVE) continue;
+        if (!sg.log.damaged && worker_group(w, group) != NULL) continue;
+        const char *damage = store_damage(w->store);
+        snprintf(why, why_size, "durability: node %u calls its replica of group %u damaged (%s), and nothing harmed its disk",
+                 node, group, damage == NULL ? "log and state contradict each other" : damage);
+        return false;
+    }
+    return true;
+}
+
+static uint64_t conf_index(const struct cluster *c, uint32_t group)
+{
+    return c->annals[group] == NULL ? 0 : c->annals[group]->conf_index;
+}
+
+bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_size)
+{
+    for (uint32_t group = 0; group <= KV_PARTITIONS_DEFAULT; group++) {
+        const struct descriptor *d = descriptor_newest(c, group);
+        bool good = d != NULL && d->replica_count == c->o.nodes;
+        snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, c->o.nodes);
+        for (uint32_t i = 0; good && i < d->replica_count; i++) {
+            const struct node *n = node_of(c, d->replicas[i].node);
+            const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, group);
+            struct store_group sg;
+            good = d->replicas[i].role == DESCRIPTOR_VOTER && g != NULL && !g->installing &&
+                   g->replica == d->replicas[i].id && g->descriptor.conf_epoch == d->conf_epoch &&
+                   store_group_get(n->worker->store, group, &sg) &&
+                   (!lasting || sg.checkpointed >= conf_index(c, group));
+            snprintf(why, why_size, "group %u: replica %u of node %u is not whole", group, d->replicas[i].id, n->id);
+        }
+        if (!good) return false;
+    }
+    return true;
+}
+
+static void group_tell(struct cluster *c, const struct node *n, const struct group *g)
+{
+    struct raft_status s;
+    raft_status(g->raft, env_now_ns(n->worker->env), &s);
+    sim_note(c->o.sim, n->host, "group %u replica %u %s term %llu commit %llu applied %llu last %llu compacted %llu epoch %u%s%s%s%s",
+             g->id, g->replica, raft_role_text(s.role), (unsigned long long)s.term, (unsigned long long)s.commit,
+             (unsigned long long)g->applied, (unsigned long long)s.last, (unsigned long long)s.compacted,
+             g->descriptor.conf_epoch, g->installing ? " installing" : "", g->stalled != NULL ? " stalled" : "",
+             g->fetching ? " fetching" : "", n->worker->poisoned ? " poisoned" : "");
+    for (uint32_t i = 0; i < s.peer_count; i++) {
+        const struct raft_peer_status *p = &s.peers[i];
+        sim_note(c->o.sim, n->host, "  peer %u of node %u: match %llu next %llu%s%s%s%s", p->id, group_node_of(g, p->id),
+                 (unsigned long long)p->match, (unsigned long long)p->next, p->voter ? " voter" : "",
+                 p->learner ? " learner" : "", p->active ? " active" : "", p->snapshot ? " snapshot" : "");
+    }
+}
+
+void cluster_tell(struct cluster *c)
+{
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct node *n = node_of(c, i);
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *v;
+        sim_note(c->o.sim, n->host, "%s, %u requests wait for the disk", n->worker == NULL ? "down" : "up",
+                 disk_mem_pending(disk_sim_mem(n->disk)));
+        while (n->worker != NULL && kv_map_next(&n->worker->groups, &cursor, &id, &v)) group_tell(c, n, v);
+    }
+}
+
+bool cluster_settled(struct cluster *c, char *why, size_t why_size)
+{
+    uint64_t first[GROUPS_MAX] = {0};
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct node *n = node_of(c, i);
+        if (n->worker != NULL) continue;
+        snprintf(why, why_size, "node %u is down: %s", i, n->why);
+        return false;
+    }
+    if (!cluster_whole(c, false, why, why_size)) return false;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v)) {
+            const struct group *g = v;
+            if (g->id >= GROUPS_MAX) continue;
+            if (i == 1) first[g->id] = g->applied;
+            if (g->applied == first[g->id]) continue;
+            snprintf(why, why_size, "group %u: node %u applied up to %llu, node 1 up to %llu", g->id, i,
+                     (unsigned long long)g->applied, (unsigned long long)first[g->id]);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Every row of every node, class by class, all as they are at this instant: a write whose client has long
+ * given up may be applied while the scans are read. A class is read in one page: records of one key would
+ * not fit two. Dedup records near the end of their retention are left out: each replica sweeps them when it
+ * will. */
+enum { ROWS_MAX = 1 << 20,
+       ROWS_BYTES_MAX = 256 << 20,
+       DEDUP_SURE_MS = 150000 };
+struct rows {
+    struct store_scan scan;
+    uint64_t hash, count;
+    uint64_t stamp_least_ms; /* of dedup records */
+    bool done;
+    enum kv_err err;
+};
+
+static void rows_done(struct store_scan *s, enum kv_err err)
+{
+    struct rows *r = container_of(s, struct rows, scan);
+    for (uint32_t i = 0; err == KV_OK && i < s->row_count; i++) {
+        const struct store_row *row = &s->rows[i];
+        if (s->class == STORE_DEDUP && (row->value.size < 8 || le64_get(row->value.data) < r->stamp_least_ms)) continue;
+        r->hash = kv_hash64(row->key, r->hash);
+        r->hash = kv_hash64(row->sub, r->hash);
+        r->hash = kv_hash64(row->value, r->hash);
+        r->count++;
+    }
+    r->err = err == KV_OK && s->more ? KV_TOO_BIG : err;
+    r->done = true;
+    store_scan_free(s);
+}
+
+static uint64_t clock_newest(const struct cluster *c)
+{
+    uint64_t newest = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v))
+            if (((struct group *)v)->clock_ms > newest) newest = ((struct group *)v)->clock_ms;
+    }
+    return newest;
+}
+
+static void rows_read(struct cluster *c, struct rows all[STORE_CLASSES][CLUSTER_NODES_MAX])
+{
+    uint64_t clock_ms = clock_newest(c);
+    for (int k = 0; k < STORE_CLASSES; k++) {
+        for (uint32_t i = 0; i < c->o.nodes; i++) {
+            struct rows *r = &all[k][i];
+            *r = (struct rows){.stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0};
+            r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
+            store_scan(c->nodes[i].worker->store, &r->scan);
+        }
+    }
+    for (int k = 0; k < STORE_CLASSES; k++) /* a node that never answers would hang it: bounded */
+        for (uint32_t i = 0; i < c->o.nodes; i++)
+            for (uint32_t step = 0; step < 1000 && !all[k][i].done; step++)
+                sim_run_until(c->o.sim, sim_now_ns(c->o.sim) + KV_MS(10));
+}
+
+bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
+{
+    static const char *const classes[STORE_CLASSES] = {"data", "lock", "dedup"};
+    struct rows all[STORE_CLASSES][CLUSTER_NODES_MAX];
+    bool good = true;
+    rows_read(c, all);
+    for (int k = 0; k < STORE_CLASSES; k++) {
+        for (uint32_t i = 0; i < c->o.nodes; i++) {
+            const struct rows *r = &all[k][i];
+            sim_mix(c->o.sim, kv_slice(&r->hash, sizeof r->hash));
+            if (!good || (r->done && r->err == KV_OK && r->hash == all[k][0].hash)) continue;
+            good = false;
+            snprintf(why, why_size, "node %u holds %llu %s rows, hash %016llx (%s); node 1 %llu rows, hash %016llx", i + 1,
+                     (unsigned long long)r->count, classes[k], (unsigned long long)r->hash, kv_err_name(r->err),
+                     (unsigned long long)all[k][0].count, (unsigned long long)all[k][0].hash);
+        }
+    }
+    return good;
+}

@@ -1,0 +1,61 @@
+#ifndef SIM_MARKS_H
+#define SIM_MARKS_H
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Coverage marks: branches that a sweep must have taken, told by the events of the nodes'
+ * journals (and "joint" and "checkpoint" by the checks). Those with a topic are moments:
+ * right after one a fault hurts most, and a swarm may lie in ambush there.
+ * X(name, event, topic) */
+#define SIM_MARKS(X)                             \
+    X(LEADER, "leader", ELECTION)                \
+    X(CANDIDATE, "candidate", ELECTION)          \
+    X(PRECANDIDATE, "precandidate", NONE)        \
+    X(GRANT, "grant", ELECTION)                  \
+    X(REFUSE, "refuse", NONE)                    \
+    X(BOUND, "bound", NONE)                      \
+    X(NO_QUORUM, "no-quorum", NONE)              \
+    X(PEER_CLOSED, "peer-closed", NONE)          \
+    X(TRANSFER, "transfer", HAND_OVER)           \
+    X(HAND_OVER, "hand-over", HAND_OVER)         \
+    X(COMMIT, "commit", LOG)                     \
+    X(TRUNCATE, "truncate", LOG)                 \
+    X(CONFLICT, "reject", LOG)                   \
+    X(SNAPSHOT, "snapshot", NONE)                \
+    X(SENT, "snapshot-sent", NONE)               \
+    X(RECEIVED, "snapshot-received", SNAPSHOT)   \
+    X(INSTALLED, "snapshot-installed", SNAPSHOT) \
+    X(REFUSED, "snapshot-refused", NONE)         \
+    X(RESUMED, "install-resumed", SNAPSHOT)      \
+    X(LOST, "replica-lost", NONE)                \
+    X(MEMBER, "member-change", MEMBERS)          \
+    X(JOINT, "joint", MEMBERS)                   \
+    X(CHECKPOINT, "checkpoint", LOG)             \
+    X(CONF, "conf", MEMBERS)                     \
+    X(DEDUP, "dedup-hit", NONE)                  \
+    X(CLOCK, "clock-entry", NONE)                \
+    X(LEASE, "lease-missed", NONE)               \
+    X(STALLED, "append-stalled", LOG)            \
+    X(DROP, "drop", NONE)                        \
+    X(DAMAGE, "damage", NONE)                    \
+    X(UNSOUND, "replica-not-intact", NONE)       \
+    X(POISONED, "poisoned", NONE)
+enum sim_topic {
+    SIM_TOPIC_ELECTION,
+    SIM_TOPIC_HAND_OVER,
+    SIM_TOPIC_LOG,
+    SIM_TOPIC_SNAPSHOT,
+    SIM_TOPIC_MEMBERS,
+    SIM_TOPIC_NONE /* the last: how many there are */
+};
+enum sim_mark {
+#define X(name, event, topic) SIM_MARK_##name,
+    SIM_MARKS(X)
+#undef X
+    SIM_MARK_COUNT
+};
+const char *sim_mark_text(enum sim_mark m);
+enum sim_topic sim_mark_topic(enum sim_mark m); /* NONE: no moment */
+/* SIM_MARK_COUNT: none of ours. */
+enum sim_mark sim_mark_find(const char *event);
+#endif
