@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -120,10 +121,12 @@ static bool section_is(const char *asked, const char *name)
 /* Memory of this process in bytes; zero where the system does not tell. */
 static void memory_read(uint64_t *resident, uint64_t *own)
 {
-    unsigned long long pages = 0, shared = 0;
+    char line[128] = "", *at = line; /* "size resident shared ...", in pages */
     FILE *f = fopen("/proc/self/statm", "re");
-    if (f == NULL || fscanf(f, "%*u %llu %llu", &pages, &shared) != 2) pages = shared = 0;
+    if (f != NULL && fgets(line, sizeof line, f) == NULL) line[0] = '\0';
     if (f != NULL) fclose(f);
+    strtoull(line, &at, 10);
+    uint64_t pages = strtoull(at, &at, 10), shared = strtoull(at, &at, 10);
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     *resident = pages * page;
     *own = (pages - shared) * page; /* the rest is the state's file, mapped */

@@ -54,7 +54,8 @@ static void chunk_read_done(struct store_chunk *c, enum kv_err err)
         transfer_free(t);
         return;
     }
-    if (err != KV_OK) {
+    /* A piece is proof of a leader to who takes it: once deposed, we would claim another's term. */
+    if (err != KV_OK || raft_role_now(t->g->raft) != RAFT_LEADER) {
         transfer_end(t, false);
         return;
     }
