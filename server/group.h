@@ -58,6 +58,9 @@ struct group {
     bool fetching;                  /* apply waits for log_fetch */
     bool dead;                      /* being destroyed */
     bool installing;                /* a snapshot is being installed: nothing else happens */
+    /* An install was interrupted: the rows and the log are gone, term and vote are not. It votes, which is safe
+     * because all that its log held is committed without it (snapshot_install.c), and else takes only a snapshot. */
+    bool rowless;
 
     /* The line: writes are taken in the order they came, also those that have to wait or be sent
      * again (request.c). */
@@ -85,7 +88,7 @@ struct group {
     struct transfer *transfers;         /* snapshots being sent (transfer.c) */
 };
 
-/* Makes the replica that `store` recovered. KV_CORRUPT: its log is damaged, or descriptor and log contradict themselves
+/* Makes the replica that `store` recovered, `rowless` if an install was interrupted. KV_CORRUPT: its log is damaged, or descriptor and log contradict themselves
  * (journaled; such a replica stays away and gets a successor, R4). KV_NO_SPACE: memory. */
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out);
 void group_close(struct group *g); /* frees; requests are answered */
@@ -146,6 +149,7 @@ void acks_park(struct group *g);                     /* leadership is lost */
 /* member.c: replicas that are lost get a new id: learner, joint, leave (R4). */
 void member_tick(struct group *g, const struct raft_status *s);
 void member_lost(struct group *g, raft_id replica);
+void member_rowless(struct group *g, raft_id replica); /* it is there, and wants a snapshot */
 void member_refused(struct group *g, raft_id replica);
 void member_forget(struct group *g); /* what was seen of the replicas of an older configuration */
 /* For the scrub: an entry that does nothing. */

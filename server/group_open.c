@@ -49,6 +49,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
     g->id = sg->log.group;
     g->replica = sg->replica;
     g->life = ++w->lives;
+    g->rowless = sg->state == CHECKPOINT_GROUP_INSTALLING;
     enum kv_err err = descriptor_decode(sg->descriptor, &g->descriptor);
     if (err != KV_OK) {
         free(g);

@@ -9,6 +9,7 @@
  *
  *   voter lost, no learner on its node   -> add a learner there, under the next id
  *   learner says it holds nothing        -> stream it a snapshot
+ *   any says that it has no rows         -> likewise: it never stopped to be a member
  *   learner's node refuses it            -> what stands there under its id is damaged: a new id
  *   learner caught up, its voter lost    -> joint: the learner comes in, the lost voter goes
  *   joint applied                        -> leave joint
@@ -39,6 +40,11 @@ void member_lost(struct group *g, raft_id replica)
     if (!g->lost[at])
         JOURNAL(g->w->journal, raft, WARN, "replica-lost", "group=%u replica=%u node=%u", g->id, replica, r->node);
     g->lost[at] = true;
+}
+
+void member_rowless(struct group *g, raft_id replica)
+{
+    if (replica_at(g, replica) >= 0 && group_leads(g)) transfer_send(g, replica);
 }
 
 void member_refused(struct group *g, raft_id replica)

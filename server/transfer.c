@@ -225,9 +225,11 @@ static void give_up(struct inbound *in, enum kv_err err, const char *phase)
     struct group *g = worker_group(in->w, in->group);
     struct store_group sg;
     if (g != NULL) g->installing = false;
-    /* Half installed it must not go on: it says that it is lost, and the next transfer begins again. */
-    if (g != NULL && store_group_get(in->w->store, in->group, &sg) && sg.state == CHECKPOINT_GROUP_INSTALLING)
+    /* Half installed it has no rows, and its log is given up: it goes on like after a restart. */
+    if (g != NULL && store_group_get(in->w->store, in->group, &sg) && sg.state == CHECKPOINT_GROUP_INSTALLING) {
         worker_remove_group(in->w, g);
+        if (group_open(in->w, &sg, false, &g) == KV_OK) worker_add_group(in->w, g);
+    }
     answer(in, false, err);
     inbound_remove(in);
 }
@@ -313,9 +315,11 @@ static void received_whole(struct inbound *in)
         return;
     }
     if (g == NULL && sg.replica == in->to) { /* the same install, interrupted by our restart (R11) */
-        enum kv_err err = sg.state == CHECKPOINT_GROUP_INSTALLING ? group_open(w, &sg, false, &g) : KV_CONFLICT;
+        /* What is damaged is refused for good, and its successor gets another id. */
+        bool resumes = sg.state == CHECKPOINT_GROUP_INSTALLING && !sg.log.damaged;
+        enum kv_err err = resumes ? group_open(w, &sg, false, &g) : KV_CONFLICT;
         if (err != KV_OK) {
-            give_up(in, err, "resume");
+            give_up(in, err == KV_CORRUPT ? KV_CONFLICT : err, "resume");
             return;
         }
         JOURNAL(w->journal, raft, DEBUG, "install-resumed", "group=%u replica=%u", in->group, in->to);

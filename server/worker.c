@@ -267,11 +267,10 @@ static enum kv_err open_groups(struct worker *w, char *why, size_t why_size)
     while (store_group_next(w->store, &cursor, &id)) {
         struct store_group sg;
         if (!store_group_get(w->store, id, &sg) || sg.state == CHECKPOINT_GROUP_TOMBSTONE) continue;
-        if (sg.state == CHECKPOINT_GROUP_INSTALLING || sg.log.damaged) {
+        if (sg.log.damaged) {
             /* Not proven intact: it stays away, says so, and gets a successor (R4). */
-            JOURNAL(w->journal, store, WARN, "replica-not-intact", "group=%u replica=%u why=%s", id, sg.replica,
-                    sg.log.damaged ? "damaged" : "snapshot-interrupted");
-            if (w->config->node_count > 1 || !sg.log.damaged) continue;
+            JOURNAL(w->journal, store, WARN, "replica-not-intact", "group=%u replica=%u why=damaged", id, sg.replica);
+            if (w->config->node_count > 1) continue;
             snprintf(why, why_size, "%s/%s; no other node has a copy. Next: kvlog salvage %s, or restore a backup",
                      w->config->node_data, store_damage(w->store), w->config->node_data);
             return KV_CORRUPT;
@@ -283,6 +282,9 @@ static enum kv_err open_groups(struct worker *w, char *why, size_t why_size)
             snprintf(why, why_size, "partition %u cannot be opened: %s", id, kv_err_text(err));
             return err;
         }
+        if (g->rowless)
+            JOURNAL(w->journal, store, WARN, "replica-rowless", "group=%u replica=%u why=snapshot-interrupted", id,
+                    g->replica);
         worker_add_group(w, g);
     }
     return KV_OK;

@@ -142,6 +142,9 @@ static void install_finish(struct install *i, enum kv_err err)
     struct group *g = group_find(s, i->group);
     if (g != NULL) g->installing = false;
     if (err == KV_IO) store_poison(s, err);
+    /* Without rows its log stands for nothing any more: given up here as after a restart. */
+    if (err != KV_OK && !s->poisoned && g != NULL && g->state == CHECKPOINT_GROUP_INSTALLING)
+        (void)log_reset_queue(s, i->group, 0, 0);
     job_end(&i->job);
     install_discard(&i->job);
     user->done(user, err);

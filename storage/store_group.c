@@ -163,8 +163,7 @@ static void reset_discard(struct job *j)
     free(container_of(j, struct reset, job));
 }
 
-/* Durable with the first flush, which comes before any vote or acknowledgement. */
-static enum kv_err log_reset_queue(struct store *s, uint32_t group, uint64_t index, uint64_t term)
+enum kv_err log_reset_queue(struct store *s, uint32_t group, uint64_t index, uint64_t term)
 {
     struct reset *r = calloc(1, sizeof *r);
     if (r == NULL) return KV_BUSY;

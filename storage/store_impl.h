@@ -111,6 +111,8 @@ void fold_cut(struct store *s);  /* none is under way: cuts one here and now */
 
 /* store_range.c: ranges wiped in transactions of bounded size. Off the loop or before it runs. */
 enum kv_err range_wipe(struct checkpoint *c, struct checkpoint_view *v, struct kv_range range);
+/* Durable with the first flush, which comes before any vote or acknowledgement. */
+enum kv_err log_reset_queue(struct store *s, uint32_t group, uint64_t index, uint64_t term);
 /* The descriptor of an INSTALLING mark: u16 size and bytes of `from`, the same of `to`, then
  * the group's descriptor from before. */
 bool install_mark_write(struct kv_range range, struct kv_slice descriptor, struct kv_slice *out);

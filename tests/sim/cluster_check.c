@@ -79,7 +79,7 @@ static bool matching_check(const struct cluster *c, const struct node *n, const 
 static bool group_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
 {
     struct annals *a = annals_of(c, g->id);
-    if (a == NULL || g->installing) return true;
+    if (a == NULL || g->installing || g->rowless) return true;
     if (g->descriptor.conf_epoch > a->conf_epoch) {
         a->conf_epoch = g->descriptor.conf_epoch;
         a->conf_index = a->conf_epoch == 1 ? 0 : g->applied;
@@ -175,7 +175,7 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
             const struct node *n = node_of(c, d->replicas[i].node);
             const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, group);
             struct store_group sg;
-            good = d->replicas[i].role == DESCRIPTOR_VOTER && g != NULL && !g->installing &&
+            good = d->replicas[i].role == DESCRIPTOR_VOTER && g != NULL && !g->installing && !g->rowless &&
                    g->replica == d->replicas[i].id && g->descriptor.conf_epoch == d->conf_epoch &&
                    store_group_get(n->worker->store, group, &sg) &&
                    (!lasting || sg.checkpointed >= conf_index(c, group));
@@ -190,10 +190,10 @@ static void group_tell(struct cluster *c, const struct node *n, const struct gro
 {
     struct raft_status s;
     raft_status(g->raft, env_now_ns(n->worker->env), &s);
-    sim_note(c->o.sim, n->host, "group %u replica %u %s term %llu commit %llu applied %llu last %llu compacted %llu epoch %u%s%s%s%s",
+    sim_note(c->o.sim, n->host, "group %u replica %u %s term %llu commit %llu applied %llu last %llu compacted %llu epoch %u%s%s%s%s%s",
              g->id, g->replica, raft_role_text(s.role), (unsigned long long)s.term, (unsigned long long)s.commit,
              (unsigned long long)g->applied, (unsigned long long)s.last, (unsigned long long)s.compacted,
-             g->descriptor.conf_epoch, g->installing ? " installing" : "", g->stalled != NULL ? " stalled" : "",
+             g->descriptor.conf_epoch, g->installing ? " installing" : "", g->rowless ? " rowless" : "", g->stalled != NULL ? " stalled" : "",
              g->fetching ? " fetching" : "", n->worker->poisoned ? " poisoned" : "");
     for (uint32_t i = 0; i < s.peer_count; i++) {
         const struct raft_peer_status *p = &s.peers[i];

@@ -115,6 +115,27 @@ START_TEST(what_is_never_ended_is_forgotten)
 }
 END_TEST
 
+/* A piece is proof of a leader to who takes it. Its sender may lose its place while the piece is read. */
+START_TEST(who_is_deposed_sends_no_more)
+{
+    begin((uint64_t)_i);
+    disk_sim_slow(cluster_disk(cluster, leader->w->node_id), 1, 5000); /* 5 ms for what takes a microsecond */
+    for (uint64_t attempt = 0; attempt < 40 && group_leads(leader); attempt++) {
+        transfer_send(leader, g->replica);
+        sim_run_until(sim, sim_now_ns(sim) + attempt * 250000);
+        raft_term next = raft_term_now(leader->raft) + 1;
+        struct raft_msg outdated = {.type = RAFT_HEARTBEAT_REPLY, .from = g->replica, .to = leader->replica, .term = next, .reject = true};
+        raft_step(leader->raft, &outdated, env_now_ns(leader->w->env));
+        group_touch(leader);
+        for (uint64_t end = sim_now_ns(sim) + KV_MS(30); sim_now_ns(sim) < end && sim_step(sim);)
+            ck_assert(raft_term_now(g->raft) != next || raft_leader_now(g->raft) != leader->replica);
+        run(6000); /* it leads again */
+    }
+    ck_assert(group_leads(leader));
+    end();
+}
+END_TEST
+
 int main(void)
 {
     if (sodium_init() < 0) return 1;
@@ -122,6 +143,7 @@ int main(void)
     TCase *c = tcase_create("transfer");
     tcase_add_loop_test(c, the_log_may_be_quicker, 1, 4);
     tcase_add_loop_test(c, what_is_never_ended_is_forgotten, 1, 4);
+    tcase_add_loop_test(c, who_is_deposed_sends_no_more, 1, 4);
     tcase_set_timeout(c, 60);
     suite_add_tcase(suite, c);
     return unit_finish(suite);
