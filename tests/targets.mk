@@ -30,7 +30,7 @@ layers: ## fail if a file reaches above its layer
 	@tools/layers.sh
 sanitize: ## the unit tests and a three-node run under ASan and UBSan
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPT=-O1 all tests-built
-	@sh tests/all.sh $(BUILD)/asan
+	@RSS_SLACK_MB=300 sh tests/all.sh $(BUILD)/asan # of shadows, red zones and the quarantine; plain builds know no slack
 tsan: ## the end-to-end tests under ThreadSanitizer; not in CI, it takes ten minutes
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=$(BUILD)/tsan SANITIZE=thread OPT=-O1 all tests-built $(BUILD)/tsan/tsan_openat.so
 	@sh tests/tsan.sh $(BUILD)/tsan $(TESTS)

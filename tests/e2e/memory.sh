@@ -3,7 +3,7 @@
 # more behind the more keys there are: neither checkpoints' pages nor a log that nobody will ask for.
 . "$(dirname "$0")/lib.sh"
 keys=${KEYS:-100000}
-memtable=8 # MiB; checkpoints come often, and writes must wait for them
+memtable=2 # MiB; checkpoints come often, and writes must wait for them
 command -v redis-cli >/dev/null || { echo "skipped: no redis-cli"; exit 0; }
 rss() { awk '/^RssAnon/ { print int($2 / 1024) }' /proc/"$pid"/status; } # MB
 calm() { [ "$(rss)" -le "$1" ]; }
