@@ -174,7 +174,7 @@ bool raft_needs_snapshot(const struct raft *r, raft_index index, raft_term term)
 void raft_restored(struct raft *r, raft_index index, raft_term term, const struct raft_conf *c, uint64_t now_ns);
 /* Outbound APPEND to `peer` carried only `sent` of its entry_count entries (byte limits). */
 void raft_sent(struct raft *r, raft_id peer, raft_index first, uint32_t sent);
-void raft_unreachable(struct raft *r, raft_id peer);     /* a message to it was dropped */
+void raft_unreachable(struct raft *r, raft_id peer);     /* a message to it was dropped, or is held back */
 void raft_snapshot_done(struct raft *r, raft_id peer, bool ok); /* streaming ended; ok: it reported installed */
 /* Poison, shutdown: give up lease and leadership for good; the most advanced voter is told by
  * TIMEOUT_NOW. A shutting-down caller goes on for a moment, so that its vote helps; a poisoned

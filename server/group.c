@@ -182,4 +182,5 @@ void group_tick(struct group *g, uint64_t now_ns)
     }
     if (g->acks_head != NULL) acks_serve(g, now_ns);
     transfer_tick(g, now_ns);
+    sends_expire(g, now_ns);
 }

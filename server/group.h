@@ -56,6 +56,7 @@ struct group {
     struct group_staged *incoming;  /* entries of the APPEND being stepped */
     uint64_t apply_to;              /* committed and handed to us */
     bool fetching;                  /* apply waits for log_fetch */
+    struct group_fetch *sends;      /* entries read back for peers, at most one run for each */
     bool dead;                      /* being destroyed */
     bool installing;                /* a snapshot is being installed: nothing else happens */
     /* An install was interrupted: the rows and the log are gone, term and vote are not. It votes, which is safe

@@ -29,5 +29,7 @@ void persist(struct group *g, const struct raft_ready *rd);
 void append_offer(struct group *g, struct group_append *ga); /* may leave g->stalled set */
 void append_free(struct group_append *ga); /* one that never reached the store */
 void send_message(struct group *g, const struct raft_msg *m);
+void sends_expire(struct group *g, uint64_t now_ns); /* entries read back for peers that stopped asking */
+void sends_close(struct group *g);
 void apply_pump(struct group *g);
 #endif

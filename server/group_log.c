@@ -114,33 +114,76 @@ void persist(struct group *g, const struct raft_ready *rd)
 }
 
 struct group_fetch { /* entries no longer in memory */
+    struct group_fetch *next; /* one for a peer: in g->sends */
     struct log_fetch fetch;
     struct worker *w;
     struct group *g;
     uint32_t id;
     uint64_t life;
-    bool is_send;
+    bool is_send, is_read; /* is_read: `fetch` holds what this message and the next ones to that peer need */
+    uint64_t used_ns;
     uint64_t apply_to; /* committed when the read began: what lies behind may be truncated meanwhile */
     struct raft_msg message;
 };
 
 static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count);
 
+static struct group_fetch **sends_find(struct group *g, raft_id to)
+{
+    struct group_fetch **link = &g->sends;
+    while (*link != NULL && (*link)->message.to != to) link = &(*link)->next;
+    return link;
+}
+
+static void sends_drop(struct group_fetch **link)
+{
+    struct group_fetch *gf = *link;
+    *link = gf->next;
+    log_fetch_free(&gf->fetch);
+    free(gf);
+}
+
+/* Only within the term it was read in: a leader of another one may have truncated these entries meanwhile. */
+static bool send_fetched(struct group *g, struct group_fetch **link, const struct raft_msg *m)
+{
+    struct group_fetch *gf = *link;
+    uint64_t first = m->index + 1, end = gf->fetch.first + gf->fetch.entry_count;
+    if (!gf->is_read || m->term != gf->message.term || first < gf->fetch.first || first >= end) return false;
+    uint32_t count = m->entry_count < end - first ? m->entry_count : (uint32_t)(end - first);
+    peer_send_raft(g->w->peers, group_node_of(g, m->to), g->id, m, gf->fetch.entries + (first - gf->fetch.first), count);
+    if (count < m->entry_count) raft_sent(g->raft, m->to, first, count);
+    gf->used_ns = env_now_ns(g->w->env);
+    if (first + count == end) sends_drop(link);
+    return true;
+}
+
+void sends_expire(struct group *g, uint64_t now_ns)
+{
+    for (struct group_fetch **link = &g->sends; *link != NULL;)
+        if ((*link)->is_read && now_ns > (*link)->used_ns + KV_SECONDS(1)) sends_drop(link);
+        else link = &(*link)->next;
+}
+
+void sends_close(struct group *g)
+{
+    for (struct group_fetch **link = &g->sends; *link != NULL;)
+        if ((*link)->is_read) sends_drop(link);
+        else link = &(*link)->next; /* freed when its read ends */
+}
+
 static void fetch_done(struct log_fetch *f, enum kv_err err)
 {
     struct group_fetch *gf = container_of(f, struct group_fetch, fetch);
     struct group *g = gf->g;
     if (is_alive(gf->w, gf->id, gf->life)) {
+        group_touch(g);
         if (gf->is_send) {
+            struct group_fetch **link = sends_find(g, gf->message.to);
             /* A leader that lost its term meanwhile may have lost these entries too. */
-            if (err == KV_OK && g->role == RAFT_LEADER && raft_term_now(g->raft) == gf->message.term) {
-                uint32_t count = f->entry_count < gf->message.entry_count ? f->entry_count : gf->message.entry_count;
-                peer_send_raft(g->w->peers, group_node_of(g, gf->message.to), g->id, &gf->message, f->entries, count);
-                if (count < gf->message.entry_count)
-                    raft_sent(g->raft, gf->message.to, gf->message.index + 1, count);
-            } else {
-                raft_unreachable(g->raft, gf->message.to);
-            }
+            gf->is_read = err == KV_OK && g->role == RAFT_LEADER && raft_term_now(g->raft) == gf->message.term;
+            if (gf->is_read && send_fetched(g, link, &gf->message)) return;
+            raft_unreachable(g->raft, gf->message.to);
+            *link = gf->next;
         } else {
             g->fetching = false;
             /* A snapshot that is being installed takes the place of all that is applied. */
@@ -149,7 +192,6 @@ static void fetch_done(struct log_fetch *f, enum kv_err err)
                 apply_run(g, f->entries, f->entry_count < left ? f->entry_count : (uint32_t)left);
             }
         }
-        group_touch(g);
     }
     log_fetch_free(f);
     free(gf);
@@ -168,6 +210,8 @@ static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *
     if (message != NULL) {
         gf->message = *message;
         gf->message.runs = NULL;
+        gf->next = g->sends;
+        g->sends = gf;
     }
     gf->fetch = (struct log_fetch){.done = fetch_done,
                                    .group = g->id,
@@ -175,6 +219,19 @@ static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *
                                    .bytes_max = message != NULL ? send_bytes_max : FETCH_BYTES};
     log_fetch(store_log(g->w->store), &gf->fetch);
     return true;
+}
+
+/* One read at a time for each peer, and what it brought serves the messages behind it. Meanwhile the core waits as
+ * for the answer to a probe: it would take what is slow to be read for lost, and begin anew with reads that queue
+ * behind all those before. */
+static void send_cold(struct group *g, const struct raft_msg *m)
+{
+    struct group_fetch **link = sends_find(g, m->to);
+    if (*link != NULL && send_fetched(g, link, m)) return;
+    bool is_reading = *link != NULL && !(*link)->is_read;
+    if (*link != NULL && !is_reading) sends_drop(link);
+    if (!is_reading) fetch_start(g, m->index + 1, m);
+    raft_unreachable(g->raft, m->to);
 }
 
 void send_message(struct group *g, const struct raft_msg *m)
@@ -201,7 +258,9 @@ void send_message(struct group *g, const struct raft_msg *m)
     if (err == KV_OK) {
         peer_send_raft(g->w->peers, node, g->id, m, entries, count);
         if (count < m->entry_count) raft_sent(g->raft, m->to, m->index + 1, count);
-    } else if (err != KV_BUSY || !fetch_start(g, m->index + 1, m)) {
+    } else if (err == KV_BUSY) {
+        send_cold(g, m);
+    } else {
         raft_unreachable(g->raft, m->to);
     }
 }

@@ -110,6 +110,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
 void group_close(struct group *g)
 {
     transfer_close(g);
+    sends_close(g);
     if (g->stalled != NULL) append_free(g->stalled);
     staged_free(&g->staged);
     free(g->raft_memory);

@@ -317,7 +317,8 @@ bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
             if (!good || (r->done && r->err == KV_OK && r->hash == all[k][0].hash)) continue;
             good = false;
             snprintf(why, why_size, "node %u holds %llu %s rows, hash %016llx (%s); node 1 %llu rows, hash %016llx", i + 1,
-                     (unsigned long long)r->count, classes[k], (unsigned long long)r->hash, kv_err_name(r->err),
+                     (unsigned long long)r->count, classes[k], (unsigned long long)r->hash,
+                     r->done ? kv_err_name(r->err) : "its scan has not ended",
                      (unsigned long long)all[k][0].count, (unsigned long long)all[k][0].hash);
         }
     }
