@@ -25,6 +25,7 @@ static void check_indices(const struct raft *r)
     assert(r->log.base <= r->commit);
     assert(r->durable <= r->log.last);
     assert(r->verified <= r->log.last);
+    assert(r->owed_index == 0 || r->log.last == 0);
     if (r->append_count > 0) assert(r->append_first + r->append_count - 1 == r->log.last);
     if (r->truncate_from != 0) assert(r->truncate_from > r->applying);
     for (uint32_t i = 0; i < r->unsynced_count; i++) {

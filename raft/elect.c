@@ -6,7 +6,9 @@
  * (3) After a restart it does not know what it promised: it keeps silent for a lease.
  *     Even a sole voter: it may be the only one left of a configuration whose leader, not
  *     yet aware that it was removed, still reads by the lease promised to it.
- * (4) With a committed configuration not yet applied it does not campaign (R18). */
+ * (4) With a committed configuration not yet applied it does not campaign (R18).
+ * (5) One whose log was given up for a snapshot that did not become whole votes by that
+ *     snapshot: what it acknowledged lies below it, or can never be committed. */
 #include "raft/internal.h"
 #include <assert.h>
 
@@ -26,8 +28,8 @@ void elect_timer(struct raft *r)
 
 static bool may_campaign(const struct raft *r)
 {
-    return conf_is_voter(&r->conf, r->o.id) && !r->yielded && r->term < RAFT_LIMIT - 1 &&
-           runs_conf_last(&r->log, r->applied, r->commit) == 0;
+    return conf_is_voter(&r->conf, r->o.id) && !r->yielded && r->owed_index == 0 &&
+           r->term < RAFT_LIMIT - 1 && runs_conf_last(&r->log, r->applied, r->commit) == 0;
 }
 
 static void new_term(struct raft *r, raft_term term)
@@ -185,9 +187,9 @@ enum raft_verdict elect_asked(struct raft *r, const struct raft_msg *m)
     if (!soft && m->term > r->term) elect_follow(r, m->term, 0);
     bool free = soft ? m->term > r->term : r->vote == m->from || (r->vote == 0 && r->leader == 0);
     /* 5.4.1: the log of a leader is at least as complete as those of a quorum */
-    raft_term last_term = runs_last_term(&r->log);
-    bool complete =
-        m->index_term > last_term || (m->index_term == last_term && m->index >= r->log.last);
+    raft_term last_term = r->owed_index != 0 ? r->owed_term : runs_last_term(&r->log);
+    raft_index last = r->owed_index != 0 ? r->owed_index : r->log.last;
+    bool complete = m->index_term > last_term || (m->index_term == last_term && m->index >= last);
     if (MUTANT(vote_for_any_log)) complete = true;
     bool bound = is_bound(r) && !(m->transfer && !soft); /* a term may be learned while bound */
     bool grant = free && complete && !bound;

@@ -75,6 +75,7 @@ enum raft_verdict follow_append(struct raft *r, const struct raft_msg *m)
     }
     if (m->index >= r->log.base && runs_term(&r->log, m->index) != m->index_term) return RAFT_STALE;
 
+    if (r->owed_index != 0 && m->entry_count > 0) return RAFT_STALE; /* the rows below are missing */
     raft_index end = m->index + m->entry_count;
     raft_index from = runs_differ(&r->log, m->index + 1, m->runs, m->run_count);
     if (from <= r->commit && from <= end) return RAFT_STALE;
@@ -118,7 +119,7 @@ enum raft_verdict follow_snapshot(struct raft *r, const struct raft_msg *m)
 
 bool raft_needs_snapshot(const struct raft *r, raft_index index, raft_term term)
 {
-    return index > r->commit && runs_term(&r->log, index) != term;
+    return index > r->commit && index >= r->owed_index && runs_term(&r->log, index) != term;
 }
 
 void raft_restored(struct raft *r, raft_index index, raft_term term, const struct raft_conf *c,
@@ -130,6 +131,7 @@ void raft_restored(struct raft *r, raft_index index, raft_term term, const struc
     if (r->role != RAFT_FOLLOWER || term > r->term)
         elect_follow(r, term > r->term ? term : r->term, 0);
     runs_init(&r->log, index, term);
+    r->owed_index = r->owed_term = 0;
     r->commit = r->applied = r->applying = r->durable = r->verified = index;
     /* Readies from before speak of a log that is gone (R18). */
     r->unsynced_count = 0;

@@ -111,6 +111,8 @@ struct raft {
     raft_index applying; /* handed out to be applied: applied <= applying <= commit */
     raft_index durable;  /* our own log is on disk up to here */
     raft_index verified; /* follower: equal to the leader's log up to here, in memory */
+    raft_index owed_index; /* the snapshot its log was given up for; 0: none */
+    raft_term owed_term;
     struct runs log;
 
     struct raft_conf conf;

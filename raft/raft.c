@@ -41,6 +41,7 @@ const char *raft_boot_fault(const struct raft_boot *b)
     if (term > b->hard.term) return "the log holds entries of a term that has not begun";
     if (b->applied < b->snapshot_index || b->applied > last)
         return "what is applied is not in the log";
+    if (b->owed_index != 0 && last != 0) return "it waits for a snapshot and has a log";
     return raft_conf_is_valid(&b->conf) ? NULL : "the configuration is not valid";
 }
 
@@ -62,6 +63,8 @@ struct raft *raft_init(void *memory, const struct raft_options *o, const struct 
     r->random = o->seed ^ ((uint64_t)o->id << 32) ^ now_ns;
     r->term = r->durable_term = b->hard.term;
     r->vote = b->hard.vote;
+    r->owed_index = b->owed_index;
+    r->owed_term = b->owed_term;
     r->notice_at = RAFT_NEVER;
 
     runs_init(&r->log, b->snapshot_index, b->snapshot_term);
@@ -440,6 +443,11 @@ raft_term raft_term_now(const struct raft *r)
 enum raft_role raft_role_now(const struct raft *r)
 {
     return r->role;
+}
+
+raft_index raft_owed_now(const struct raft *r)
+{
+    return r->owed_index;
 }
 
 raft_id raft_leader_now(const struct raft *r)

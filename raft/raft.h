@@ -138,6 +138,11 @@ struct raft_boot { /* what storage recovered */
     /* No promise to a leader can be outstanding, so the silence of one lease after a restart
      * (R2) is not needed: first start ever, or a group that never had a second member. */
     bool fresh;
+    /* Its log was given up for a snapshot that never became whole: with no log it waits for one of at least
+     * that index (R11). It votes as one that holds it, for entries it had acknowledged may be committed; it
+     * neither campaigns nor takes entries. 0, 0: none. */
+    raft_index owed_index;
+    raft_term owed_term;
 };
 
 /* What is wrong with them, for people; NULL: nothing. raft_init() asserts that. */
@@ -202,6 +207,7 @@ void raft_status(const struct raft *r, uint64_t now_ns, struct raft_status *out)
 raft_term raft_term_now(const struct raft *r);
 enum raft_role raft_role_now(const struct raft *r);
 raft_id raft_leader_now(const struct raft *r);
+raft_index raft_owed_now(const struct raft *r); /* the snapshot it waits for; 0: none */
 const char *raft_role_text(enum raft_role role);
 const char *raft_msg_text(enum raft_msg_type type);
 

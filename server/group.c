@@ -91,15 +91,9 @@ void group_yield(struct group *g, uint64_t now_ns)
 
 /* ---- inputs ---- */
 
-static bool rowless_takes(const struct raft_msg *m)
-{
-    return m->type == RAFT_PREVOTE || m->type == RAFT_VOTE || m->type == RAFT_HEARTBEAT;
-}
-
 void group_step(struct group *g, const struct raft_msg *m, const struct log_entry *entries)
 {
     if (g->installing || g->dead || g->stalled != NULL) return; /* a lost message: it comes again */
-    if (g->rowless && !rowless_takes(m)) return;
     uint64_t now = env_now_ns(g->w->env);
     if (g->staged.count > 0) group_pump(g); /* what we proposed goes first: the core may truncate it now */
     if (g->stalled != NULL) return;
@@ -169,7 +163,7 @@ void group_tick(struct group *g, uint64_t now_ns)
 {
     if (g->installing || g->dead) return;
     if (g->stalled != NULL) group_touch(g);
-    if (!g->rowless && raft_deadline(g->raft) <= now_ns) { /* without rows it never leads */
+    if (raft_deadline(g->raft) <= now_ns) {
         raft_tick(g->raft, now_ns);
         group_touch(g);
     }

@@ -59,9 +59,7 @@ struct group {
     struct group_fetch *sends;      /* entries read back for peers, at most one run for each */
     bool dead;                      /* being destroyed */
     bool installing;                /* a snapshot is being installed: nothing else happens */
-    /* An install was interrupted: the rows and the log are gone, term and vote are not. It votes, which is safe
-     * because all that its log held is committed without it (snapshot_install.c), and else takes only a snapshot. */
-    bool rowless;
+    bool rowless; /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
     /* The line: writes are taken in the order they came, also those that have to wait or be sent
      * again (request.c). */
@@ -150,7 +148,7 @@ void acks_park(struct group *g);                     /* leadership is lost */
 /* member.c: replicas that are lost get a new id: learner, joint, leave (R4). */
 void member_tick(struct group *g, const struct raft_status *s);
 void member_lost(struct group *g, raft_id replica);
-void member_rowless(struct group *g, raft_id replica); /* it is there, and wants a snapshot */
+void member_rowless(struct group *g, raft_id replica, uint64_t owed); /* it is there, and wants a snapshot */
 void member_refused(struct group *g, raft_id replica);
 void member_forget(struct group *g); /* what was seen of the replicas of an older configuration */
 /* For the scrub: an entry that does nothing. */

@@ -42,14 +42,16 @@ static bool was_always_alone(const struct descriptor *d, const struct store_grou
 
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out)
 {
+    bool rowless = sg->state == CHECKPOINT_GROUP_INSTALLING;
     if (sg->log.damaged) return KV_CORRUPT; /* it could neither vote nor take an entry (R4) */
+    if (rowless && sg->owed_index == 0) return KV_CORRUPT; /* nor this one: its mark does not say what it votes by */
     struct group *g = calloc(1, sizeof *g);
     if (g == NULL) return KV_NO_SPACE;
     g->w = w;
     g->id = sg->log.group;
     g->replica = sg->replica;
     g->life = ++w->lives;
-    g->rowless = sg->state == CHECKPOINT_GROUP_INSTALLING;
+    g->rowless = rowless;
     enum kv_err err = descriptor_decode(sg->descriptor, &g->descriptor);
     if (err != KV_OK) {
         free(g);
@@ -95,6 +97,11 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
                              .runs = runs,
                              .run_count = sg->log.run_count,
                              .fresh = fresh || was_always_alone(&g->descriptor, sg)};
+    if (rowless) /* of a log nothing counts without the rows beneath it: the next install resets it */
+        boot = (struct raft_boot){.hard = {.term = sg->log.term, .vote = sg->log.vote},
+                                  .conf = g->conf,
+                                  .owed_index = sg->owed_index,
+                                  .owed_term = sg->owed_term};
     const char *fault = raft_boot_fault(&boot);
     if (fault == NULL) g->raft = raft_init(g->raft_memory, &o, &boot, env_now_ns(w->env));
     free(runs);

@@ -42,9 +42,11 @@ void member_lost(struct group *g, raft_id replica)
     g->lost[at] = true;
 }
 
-void member_rowless(struct group *g, raft_id replica)
+void member_rowless(struct group *g, raft_id replica, uint64_t owed)
 {
-    if (replica_at(g, replica) >= 0 && group_leads(g)) transfer_send(g, replica);
+    if (replica_at(g, replica) < 0 || !group_leads(g)) return;
+    if (g->checkpointed >= owed) transfer_send(g, replica);
+    else store_checkpoint(g->w->store, NULL); /* an older snapshot would be refused */
 }
 
 void member_refused(struct group *g, raft_id replica)

@@ -258,9 +258,9 @@ static void beat_answered(void *context, const struct peer_beat *beat)
     peer->clock_ns = now;
     peer->clock_ms = beat->wall_ms + took / 2 / 1000000u;
 }
-static void lost_ignored(void *context, uint32_t group, raft_id replica, bool rowless)
+static void lost_ignored(void *context, uint32_t group, raft_id replica, uint64_t owed)
 {
-    (void)context, (void)group, (void)replica, (void)rowless;
+    (void)context, (void)group, (void)replica, (void)owed;
 }
 static void raft_ignored(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *e)
 {
@@ -483,10 +483,10 @@ void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct
     if (peer != NULL) peer_put_raft(&peer->batch, group, m, entries, entry_count);
 }
 
-void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, bool rowless)
+void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, uint64_t owed)
 {
     struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_lost(&peer->batch, group, replica, rowless);
+    if (peer != NULL) peer_put_lost(&peer->batch, group, replica, owed);
 }
 
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s)
@@ -580,12 +580,12 @@ static void got_beat(void *context, const struct peer_beat *beat)
     peer_put_beat(v->reply, &answer);
 }
 
-static void got_lost(void *context, uint32_t group, raft_id replica, bool rowless)
+static void got_lost(void *context, uint32_t group, raft_id replica, uint64_t owed)
 {
     struct receiver *v = context;
     struct group *g = worker_group(v->p->w, group);
     if (g == NULL || group_node_of(g, replica) != v->peer->node->id) return;
-    if (rowless) member_rowless(g, replica);
+    if (owed != 0) member_rowless(g, replica, owed);
     else member_lost(g, replica);
 }
 
@@ -597,11 +597,12 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
     if (g != NULL && g->replica == m->to) {
         g->heard_replica = m->from;
         g->heard_node = v->peer->node->id;
-        if (wants && g->rowless && !g->installing) peer_send_lost(v->p, v->peer->node->id, group, m->to, true);
+        if (wants && g->rowless && !g->installing)
+            peer_send_lost(v->p, v->peer->node->id, group, m->to, raft_owed_now(g->raft));
         group_step(g, m, entries);
         return;
     }
-    if (wants && (g == NULL || m->to > g->replica)) peer_send_lost(v->p, v->peer->node->id, group, m->to, false);
+    if (wants && (g == NULL || m->to > g->replica)) peer_send_lost(v->p, v->peer->node->id, group, m->to, 0);
 }
 
 static void got_scrub(void *context, const struct peer_scrub *s)

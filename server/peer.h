@@ -27,8 +27,8 @@ void peers_flush(struct peers *p); /* end of turn */
 
 void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
                     const struct log_entry *entries, uint32_t entry_count);
-/* "I hold no such replica"; or, rowless, "I wait for a snapshot of it". */
-void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, bool rowless);
+/* "I hold no such replica"; or, `owed` not 0, "I wait for a snapshot of at least that index". */
+void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, uint64_t owed);
 struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);

@@ -90,12 +90,13 @@ void peer_put_beat(struct kv_buf *b, const struct peer_beat *beat)
     put_field(b, FIELD_BEAT, &p.base);
 }
 
-void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica, bool rowless)
+void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica, uint64_t owed)
 {
     Kv__Peer__Lost p = KV__PEER__LOST__INIT;
     p.group = group;
     p.replica = replica;
-    p.has_rowless = p.rowless = rowless;
+    p.has_owed = owed != 0;
+    p.owed = owed;
     put_field(b, FIELD_LOST, &p.base);
 }
 
@@ -186,7 +187,7 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
         reader->beat(reader->context, &beat);
     }
     for (size_t i = 0; i < batch->n_lost; i++)
-        reader->lost(reader->context, batch->lost[i]->group, batch->lost[i]->replica, batch->lost[i]->rowless);
+        reader->lost(reader->context, batch->lost[i]->group, batch->lost[i]->replica, batch->lost[i]->owed);
     for (size_t i = 0; i < batch->n_scrubs; i++) {
         const Kv__Peer__Scrub *s = batch->scrubs[i];
         if (s->kind > PEER_SCRUB_DIFFERS) return KV_MALFORMED;

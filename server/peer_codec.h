@@ -13,7 +13,7 @@ struct peer_beat {
 void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, const struct log_entry *entries,
                    uint32_t entry_count);
 void peer_put_beat(struct kv_buf *b, const struct peer_beat *beat);
-void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica, bool rowless);
+void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica, uint64_t owed);
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
 void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
@@ -21,7 +21,7 @@ void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
 struct peer_reader { /* what peer_batch_read() calls for each part, in this order */
     void *context;
     void (*beat)(void *context, const struct peer_beat *beat);
-    void (*lost)(void *context, uint32_t group, raft_id replica, bool rowless);
+    void (*lost)(void *context, uint32_t group, raft_id replica, uint64_t owed);
     void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
     void (*snapshot)(void *context, const struct peer_snapshot *s);
     void (*scrub)(void *context, const struct peer_scrub *s); /* before raft: it may concern an entry there; NULL: ignored */

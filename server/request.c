@@ -187,7 +187,7 @@ static void route(struct request *r, struct group *g)
         request_fail(r, KV_POISONED, "this node's disk failed; ask another node");
         return;
     }
-    if (!r->is_write && r->body.level == KV_LEVEL_ANY && !g->rowless) {
+    if (!r->is_write && r->body.level == KV_LEVEL_ANY && !g->installing && !g->rowless) {
         group_read(g, r);
         return;
     }

@@ -218,6 +218,13 @@ static void answer(struct inbound *in, bool installed, enum kv_err err)
     peer_send_snapshot(in->w->peers, in->node, &m);
 }
 
+static void answer_needless(struct inbound *in, const struct group *g)
+{
+    if (g->rowless) answer(in, false, KV_BUSY); /* older than the one that was interrupted */
+    else answer(in, true, KV_OK);
+    inbound_remove(in);
+}
+
 static void give_up(struct inbound *in, enum kv_err err, const char *phase)
 {
     JOURNAL(in->w->journal, raft, WARN, "snapshot-refused", "group=%u replica=%u phase=%s err=%s", in->group, in->to,
@@ -225,8 +232,8 @@ static void give_up(struct inbound *in, enum kv_err err, const char *phase)
     struct group *g = worker_group(in->w, in->group);
     struct store_group sg;
     if (g != NULL) g->installing = false;
-    /* Half installed it has no rows, and its log is given up: it goes on like after a restart. */
-    if (g != NULL && store_group_get(in->w->store, in->group, &sg) && sg.state == CHECKPOINT_GROUP_INSTALLING) {
+    /* Half installed it goes on as the next start would find it. */
+    if (g != NULL && !in->w->poisoned && store_group_get(in->w->store, in->group, &sg) && sg.state == CHECKPOINT_GROUP_INSTALLING) {
         worker_remove_group(in->w, g);
         if (group_open(in->w, &sg, false, &g) == KV_OK) worker_add_group(in->w, g);
     }
@@ -301,10 +308,10 @@ static void received_whole(struct inbound *in)
     struct group *g = worker_group(w, in->group);
     if (g != NULL && g->replica == in->to) {
         if (raft_needs_snapshot(g->raft, in->snapshot.index, in->snapshot.term)) {
+            if (g->rowless) JOURNAL(w->journal, raft, DEBUG, "install-resumed", "group=%u replica=%u", in->group, in->to);
             install_start(in);
         } else { /* the log was quicker than the last chunk's way to the disk */
-            answer(in, true, KV_OK);
-            inbound_remove(in);
+            answer_needless(in, g);
         }
         return;
     }
@@ -314,17 +321,8 @@ static void received_whole(struct inbound *in)
         create_start(in);
         return;
     }
-    if (g == NULL && sg.replica == in->to) { /* the same install, interrupted by our restart (R11) */
-        /* What is damaged is refused for good, and its successor gets another id. */
-        bool resumes = sg.state == CHECKPOINT_GROUP_INSTALLING && !sg.log.damaged;
-        enum kv_err err = resumes ? group_open(w, &sg, false, &g) : KV_CONFLICT;
-        if (err != KV_OK) {
-            give_up(in, err == KV_CORRUPT ? KV_CONFLICT : err, "resume");
-            return;
-        }
-        JOURNAL(w->journal, raft, DEBUG, "install-resumed", "group=%u replica=%u", in->group, in->to);
-        worker_add_group(w, g);
-        install_start(in);
+    if (g == NULL && sg.replica == in->to) { /* it was not opened, being damaged; its successor gets another id */
+        give_up(in, KV_CONFLICT, "damaged");
         return;
     }
     /* An older replica of ours stands in the way: its successor was agreed on, so it goes (R4). */
@@ -418,8 +416,7 @@ void transfer_receive(struct worker *w, uint32_t node, const struct peer_snapsho
     if (in == NULL) return;
     in->heard_ns = env_now_ns(w->env);
     if (g != NULL && g->replica == s->to && !raft_needs_snapshot(g->raft, s->index, s->index_term)) {
-        answer(in, true, KV_OK); /* installed, and the answer was lost; or caught up meanwhile */
-        inbound_remove(in);
+        answer_needless(in, g); /* installed, and the answer was lost; or caught up meanwhile */
         return;
     }
     if (s->offset != in->got || s->data.size > s->size - in->got) {

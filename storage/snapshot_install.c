@@ -142,9 +142,6 @@ static void install_finish(struct install *i, enum kv_err err)
     struct group *g = group_find(s, i->group);
     if (g != NULL) g->installing = false;
     if (err == KV_IO) store_poison(s, err);
-    /* Without rows its log stands for nothing any more: given up here as after a restart. */
-    if (err != KV_OK && !s->poisoned && g != NULL && g->state == CHECKPOINT_GROUP_INSTALLING)
-        (void)log_reset_queue(s, i->group, 0, 0);
     job_end(&i->job);
     install_discard(&i->job);
     user->done(user, err);
@@ -178,6 +175,8 @@ static void install_mark(struct install *i)
     }
     g->state = CHECKPOINT_GROUP_INSTALLING;
     g->applied = g->applied_term = g->checkpointed = 0;
+    g->owed_index = i->mark.index;
+    g->owed_term = i->mark.term;
     g->dirty = true;
     i->wait.done = install_marked;
     store_checkpoint(s, &i->wait);
@@ -192,7 +191,7 @@ static void install_logged(struct log_append *a, enum kv_err err)
         g->applied = g->checkpointed = i->mark.index;
         g->applied_term = i->mark.term;
         g->clock_ms = g->checkpointed_clock_ms = i->mark.clock_ms;
-        g->released = 0;
+        g->released = g->owed_index = g->owed_term = 0;
         slice_free(&g->wipe);
     }
     install_finish(i, err);

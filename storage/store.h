@@ -49,6 +49,7 @@ struct store_group {
     struct log_group log;      /* hard state, runs, compaction point */
     uint64_t applied, applied_term, clock_ms;
     uint64_t checkpointed;     /* index of the last committed mark: entries above it are needed */
+    uint64_t owed_index, owed_term; /* INSTALLING: the snapshot that its rows and log were given up for */
     struct kv_slice descriptor; /* as of `applied`; valid until the next store_describe */
     uint32_t replica;
     enum checkpoint_group_state state;

@@ -13,7 +13,8 @@
  *   mark TOMBSTONE, log              the destruction was cut: the log follows
  *   mark LIVE beyond the log's end   an install was cut before its log reset (R8 excludes
  *                                    all else: a checkpoint holds only what the log had)
- *   mark INSTALLING                  rows of two states: wiped; term and vote stay (R11)
+ *   mark INSTALLING                  rows of two states: wiped; term and vote stay (R11), and
+ *                                    what the replica goes on to vote by: the snapshot's index
  *
  * Everything else that does not fit is damage: the group neither votes nor serves (R4). */
 
@@ -94,8 +95,8 @@ struct checkpoint_mark group_mark(const struct group *g)
         .group = g->group,
         .replica = g->replica,
         .state = g->state,
-        .index = g->applied,
-        .term = g->applied_term,
+        .index = g->state == CHECKPOINT_GROUP_INSTALLING ? g->owed_index : g->applied,
+        .term = g->state == CHECKPOINT_GROUP_INSTALLING ? g->owed_term : g->applied_term,
         .clock_ms = g->clock_ms,
         .descriptor = g->state == CHECKPOINT_GROUP_INSTALLING ? g->wipe : g->descriptor,
     };
@@ -140,6 +141,9 @@ static void mark_load(void *context, const struct checkpoint_mark *m)
             marks->err = KV_CORRUPT;
             return;
         }
+        g->owed_index = m->index;
+        g->owed_term = m->term;
+        g->applied = g->applied_term = g->checkpointed = 0;
         if (!slice_dup(m->descriptor, &g->wipe)) marks->err = KV_BUSY;
     }
     if (!group_descriptor_set(g, descriptor)) marks->err = KV_BUSY;
@@ -163,7 +167,8 @@ static void reset_discard(struct job *j)
     free(container_of(j, struct reset, job));
 }
 
-enum kv_err log_reset_queue(struct store *s, uint32_t group, uint64_t index, uint64_t term)
+/* Durable with the first flush, which comes before any vote or acknowledgement. */
+static enum kv_err log_reset_queue(struct store *s, uint32_t group, uint64_t index, uint64_t term)
 {
     struct reset *r = calloc(1, sizeof *r);
     if (r == NULL) return KV_BUSY;
@@ -207,7 +212,6 @@ static enum kv_err installing_reconcile(struct store *s, struct group *g,
     /* A full disk does not keep the others from starting: nobody reads these rows, and the
      * next install begins by deleting them. */
     if (err != KV_OK && err != KV_NO_SPACE && err != KV_TOO_BIG) return err;
-    g->applied = g->applied_term = g->checkpointed = 0;
     return lg->last == 0 ? KV_OK : log_reset_queue(s, g->group, 0, 0);
 }
 
@@ -312,6 +316,8 @@ bool store_group_get(const struct store *s, uint32_t group, struct store_group *
         .applied_term = g->applied_term,
         .clock_ms = g->clock_ms,
         .checkpointed = g->checkpointed,
+        .owed_index = g->owed_index,
+        .owed_term = g->owed_term,
         .descriptor = g->descriptor,
         .replica = g->replica,
         .state = g->state,

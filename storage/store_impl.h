@@ -38,6 +38,7 @@ struct group {
     bool dirty; /* its mark goes with the next checkpoint */
     uint64_t applied, applied_term, clock_ms;
     uint64_t checkpointed, released;
+    uint64_t owed_index, owed_term; /* INSTALLING: the snapshot's, of which the mark says them too */
     uint64_t checkpointed_clock_ms; /* of the last committed mark: no entry is applied again with an earlier one */
     struct kv_slice descriptor; /* owned */
     struct kv_slice wipe; /* owned; INSTALLING: the mark's descriptor, see install_mark_write() */
@@ -111,8 +112,6 @@ void fold_cut(struct store *s);  /* none is under way: cuts one here and now */
 
 /* store_range.c: ranges wiped in transactions of bounded size. Off the loop or before it runs. */
 enum kv_err range_wipe(struct checkpoint *c, struct checkpoint_view *v, struct kv_range range);
-/* Durable with the first flush, which comes before any vote or acknowledgement. */
-enum kv_err log_reset_queue(struct store *s, uint32_t group, uint64_t index, uint64_t term);
 /* The descriptor of an INSTALLING mark: u16 size and bytes of `from`, the same of `to`, then
  * the group's descriptor from before. */
 bool install_mark_write(struct kv_range range, struct kv_slice descriptor, struct kv_slice *out);

@@ -37,6 +37,8 @@ struct actor {
     enum raft_role role;
     struct raft_hard disk_hard;
     struct line disk[LOG_MAX], log[LOG_MAX];
+    raft_index owed_index; /* it waits for a snapshot of at least that */
+    raft_term owed_term;
     raft_index disk_base, disk_last, disk_applied, last, applied, apply_to;
     struct unsynced_write writes[WRITES_MAX];
     uint32_t write_count;
@@ -312,6 +314,8 @@ static void start(struct stage *s, struct actor *a, bool fresh)
         .runs = runs,
         .run_count = count,
         .fresh = fresh,
+        .owed_index = a->owed_index,
+        .owed_term = a->owed_term,
     };
     a->raft = raft_init(a->memory, &o, &b, s->now);
     memcpy(a->log, a->disk, sizeof a->log);
@@ -338,6 +342,7 @@ static void install(struct stage *s, struct actor *from, struct actor *to)
     uint64_t sequence = behind > 0 ? to->writes[behind - 1].sequence : 0;
     to->write_count = 0;
     to->log[i] = to->disk[i] = s->chosen[i];
+    to->owed_index = to->owed_term = 0;
     to->disk_base = to->disk_last = to->disk_applied = to->last = to->applied = to->apply_to = i;
     tell(s, "%u installs a snapshot of %u^%u", to->id, (unsigned)i, (unsigned)term);
     raft_restored(to->raft, i, term, conf_at(s, i), s->now);

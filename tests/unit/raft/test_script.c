@@ -133,6 +133,8 @@ static void cmd_recover(struct stage *s, const struct args *a)
     if ((v = option(a, "term")) != NULL) n->disk_hard.term = number(v);
     if ((v = option(a, "vote")) != NULL) n->disk_hard.vote = (raft_id)number(v);
     if ((v = option(a, "commit")) != NULL) n->disk_hard.commit = number(v);
+    if ((v = option(a, "owed")) != NULL) n->owed_index = number(v);
+    if ((v = option(a, "owed_term")) != NULL) n->owed_term = number(v);
     start(s, n, true);
 }
 

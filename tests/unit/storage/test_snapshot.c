@@ -234,6 +234,8 @@ START_TEST(interrupted_install)
             ck_assert_uint_eq(g.applied, 0);
             ck_assert_uint_eq(g.log.last, 0);
             ck_assert_uint_eq(g.log.term, 1); /* term and vote stay */
+            ck_assert_uint_eq(g.owed_index, x.export.out.index); /* and what it votes by */
+            ck_assert_uint_eq(g.owed_term, x.export.out.term);
             ck_assert(g.descriptor.size > 0);
             b.groups[0].applied = 0;
             struct model none = {0};
