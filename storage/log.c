@@ -263,7 +263,7 @@ static void batch_submit(struct log *l, bool inline_ok)
     l->io.part_count = 2;
     l->io.sync = !MUTANT(append_not_synced);
     l->in_flight = true;
-    if (inline_ok && log_sync_ns_max(l) <= LOG_INLINE_SYNC_NS_MAX)
+    if (inline_ok && b->size <= LOG_INLINE_BYTES_MAX && log_sync_ns_max(l) <= LOG_INLINE_SYNC_NS_MAX)
         batch_written(&l->io, l->disk->ops->append_now(l->disk, &l->io));
     else
         l->disk->ops->append(l->disk, &l->io);

@@ -21,7 +21,8 @@ enum {
     LOG_SYNC_SAMPLES = 16,    /* R5 */
     LOG_ZERO_BYTES = 1 << 20, /* zero-written per step */
     LOG_CHUNK_BYTES = 256 << 10,
-    LOG_CLAIM_RETRY_FLUSHES = 64
+    LOG_CLAIM_RETRY_FLUSHES = 64,
+    LOG_INLINE_BYTES_MAX = 64 << 10 /* a larger batch means that the loop has more to do than wait for it */
 };
 #define LOG_INLINE_SYNC_NS_MAX UINT64_C(1000000) /* R5 */
 
