@@ -151,18 +151,17 @@ static void check_map(struct check *c, const struct kv_map_info *map)
     free(sorted);
 }
 
+/* Beside a replica that is lost stands its successor, which does not vote yet. */
 static bool votes(const json_t *group, uint32_t node)
 {
     size_t i;
     json_t *replica;
-    bool present = false;
     json_array_foreach(json_object_get(group, "replicas"), i, replica) {
         if (json_integer_value(json_object_get(replica, "node")) != (json_int_t)node) continue;
         const char *role = json_string_value(json_object_get(replica, "role"));
-        present = true;
-        if (role != NULL && strcmp(role, "voter") == 0) return true;
+        if (role == NULL || strcmp(role, "voter") != 0) return false;
     }
-    return !present;
+    return true;
 }
 
 static void check_status(struct check *c)
