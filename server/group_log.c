@@ -179,6 +179,7 @@ static void fetch_done(struct log_fetch *f, enum kv_err err)
         group_touch(g);
         if (gf->is_send) {
             struct group_fetch **link = sends_find(g, gf->message.to);
+            assert(*link == gf); /* the only one for its peer */
             /* A leader that lost its term meanwhile may have lost these entries too. */
             gf->is_read = err == KV_OK && g->role == RAFT_LEADER && raft_term_now(g->raft) == gf->message.term;
             if (gf->is_read && send_fetched(g, link, &gf->message)) return;

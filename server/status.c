@@ -125,7 +125,7 @@ static void memory_read(uint64_t *resident, uint64_t *own)
     FILE *f = fopen("/proc/self/statm", "re");
     if (f != NULL && fgets(line, sizeof line, f) == NULL) line[0] = '\0';
     if (f != NULL) fclose(f);
-    strtoull(line, &at, 10);
+    (void)strtoull(line, &at, 10);
     uint64_t pages = strtoull(at, &at, 10), shared = strtoull(at, &at, 10);
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     *resident = pages * page;
