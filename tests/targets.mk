@@ -9,7 +9,9 @@ help: ## this list
 
 deps: ## install the missing Debian packages for build and run
 	@sh tools/deps build
-deps-dev: ## and those for the other tests, the fuzzers and the bench
+deps-test: ## and those for the tests
+	@sh tools/deps test
+deps-dev: ## and those for the static checks, the fuzzers and the bench
 	@sh tools/deps dev
 
 run: deps ## build, start three nodes, load the package catalogue, kill the leader, look
@@ -17,7 +19,7 @@ run: deps ## build, start three nodes, load the package catalogue, kill the lead
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@sh tools/demo
 
-test: deps ## all tests that a pull request must pass
+test: deps-test ## all tests that a pull request must pass
 	@echo "building programs and tests"
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all tests-built
 	@sh tests/all.sh $(BUILD)
@@ -85,4 +87,4 @@ uninstall: ## and remove them
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(programs)))
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all help deps deps-dev run test tests-built unit check layers sanitize tsan bench tidy format fuzz fuzz-built sim mutants install uninstall clean
+.PHONY: all help deps deps-test deps-dev run test tests-built unit check layers sanitize tsan bench tidy format fuzz fuzz-built sim mutants install uninstall clean
