@@ -7,11 +7,14 @@ cluster up --nodes 3 --base-port "$P" >/dev/null || die "up"
 awk -v n="$rows" 'BEGIN { for (i = 0; i < n; i++) printf "row%06d\tvalue of row %d, long enough to make snapshots of some size\n", i, i }' >"$T/rows.tsv"
 awk -v n="$more" 'BEGIN { for (i = 0; i < n; i++) printf "more%06d\tm%d\n", i, i }' >"$T/more.tsv"
 kvctl import "$T/rows.tsv" 2>/dev/null || die "import"
-members() { # GROUPS' replicas as node 1 knows them: "group id node role"
-    "$B/kvctl" --addr 127.0.0.1:"$N" --key "$T/c/client.key" node show 1 |
-        jq -r '.groups[] | .id as $g | .replicas[] | "\($g) \(.id) \(.node) \(.role)"' | sort -n
+show() { # a jq filter over what node 1 says of its groups
+    "$B/kvctl" --addr 127.0.0.1:"$N" --key "$T/c/client.key" node show 1 | jq -r ".groups[] | $1" | sort -n
 }
-members >"$T/before"
+members() { # "group id node role"
+    show '.id as $g | .replicas[] | "\($g) \(.id) \(.node) \(.role)"'
+}
+epochs() { show '"\(.id) \(.conf_epoch)"'; }
+epochs >"$T/before"
 kvctl --timeout 10s import "$T/more.tsv" 2>"$T/more.log" &
 load=$!
 started="$started $load"
@@ -27,10 +30,9 @@ done_with() { # every group: three voters, node 3's under an id it never had
 }
 until_ok 60 done_with || die "replicas: $(cat "$T/after")"
 wait $load || die "import under the replacement: $(tail -n 1 "$T/more.log")"
-for step in add-learner joint leave-joint; do
-    groups=$(cat "$T"/c/node-*/log | sed -n "s/.*member-change group=\([0-9]*\) step=$step .*/\1/p" | sort -u | wc -l)
-    expect "every group went through $step" 9 "$groups"
-done
+epochs >"$T/epochs" # and not the journal, which leaves out what comes too often
+changed=$(join "$T/before" "$T/epochs" | awk '$3 - $2 >= 3' | wc -l)
+expect 'every group changed three times: a learner, joint, out of it' 9 "$changed"
 cluster kill 1 >/dev/null || die "kill 1" # now node 3 is needed for every quorum
 kvctl --timeout 10s put last write >/dev/null || die "the new replicas do not count"
 for f in row more; do
