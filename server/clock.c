@@ -14,10 +14,16 @@ static bool is_off(int64_t ms)
     return ms > CLOCK_SKEW_MS_MAX || ms < -CLOCK_SKEW_MS_MAX;
 }
 
+/* 0 where a clock that never goes back did: stamps of centuries ahead would expire all that ever expires. */
+static uint64_t passed_ms(uint64_t from_ns, uint64_t now_ns)
+{
+    return now_ns > from_ns ? (now_ns - from_ns) / NS_PER_MS : 0;
+}
+
 uint64_t clock_believed_ms(struct clock *c, uint64_t now_ns, uint64_t wall_ms)
 {
     if (c->steady_ns == 0) return wall_ms; /* never compared: there is nothing better */
-    uint64_t steady_ms = c->steady_ms + (now_ns - c->steady_ns) / NS_PER_MS;
+    uint64_t steady_ms = c->steady_ms + passed_ms(c->steady_ns, now_ns);
     if (is_off(ahead(wall_ms, steady_ms))) c->jumped = true;
     return c->alarm || c->jumped ? steady_ms : wall_ms;
 }
@@ -62,8 +68,7 @@ uint64_t clock_stamp_now(struct clock_stamp *s, uint64_t applied_ms, uint64_t be
         s->pace_ms = s->ms = believed_ms;
         return s->ms;
     }
-    uint64_t passed_ms = (now_ns - s->pace_ns) / NS_PER_MS;
-    uint64_t paced_ms = s->pace_ms + passed_ms - passed_ms / PACE_PARTS;
+    uint64_t passed = passed_ms(s->pace_ns, now_ns), paced_ms = s->pace_ms + passed - passed / PACE_PARTS;
     if (s->pace_ns == 0 || paced_ms < floor_ms) { /* new here, or another leader's stamps overtook us */
         s->pace_ns = now_ns;
         s->pace_ms = paced_ms = floor_ms;

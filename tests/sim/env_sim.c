@@ -187,10 +187,9 @@ void sim_net(struct sim *s, const struct sim_net *n)
 
 static uint64_t mono_at(const struct sim_host *h, uint64_t true_ns)
 {
-    uint64_t elapsed = true_ns - h->anchor_true;
-    int64_t drift = (int64_t)(elapsed / 1000000) * h->drift_ppm +
-                    (int64_t)(elapsed % 1000000) * h->drift_ppm / 1000000;
-    return h->anchor_mono + elapsed + (uint64_t)drift;
+    int64_t elapsed = (int64_t)(true_ns - h->anchor_true); /* below 0: the world looks at a host that is busy */
+    int64_t drift = elapsed / 1000000 * h->drift_ppm + elapsed % 1000000 * h->drift_ppm / 1000000;
+    return h->anchor_mono + (uint64_t)(elapsed + drift);
 }
 
 /* The earliest true time at which the host's clock shows `mono`, or a little before:
@@ -532,9 +531,10 @@ void sim_host_wall_jump(struct sim_host *h, int64_t delta_ns)
 void sim_host_drift(struct sim_host *h, int32_t ppm)
 {
     assert(ppm > -1000000 && ppm < 1000000);
-    uint64_t now = sim_host_now(h);
-    h->anchor_mono = mono_at(h, now);
-    h->anchor_true = now;
+    uint64_t from = sim_host_now(h); /* or when it is no longer busy: it has read its clock up to there */
+    if (h->busy_until > from) from = h->busy_until;
+    h->anchor_mono = mono_at(h, from);
+    h->anchor_true = from;
     h->drift_ppm = ppm;
 }
 

@@ -27,6 +27,18 @@ START_TEST(a_clock_among_its_voters_is_followed)
 }
 END_TEST
 
+START_TEST(a_monotonic_clock_that_goes_back_does_no_harm)
+{
+    struct clock c = {0};
+    struct clock_stamp s = {0};
+    judge(&c, 1000, day, day, day);
+    ck_assert_uint_eq(believed(&c, 999, day), day);
+    ck_assert_uint_eq(believed(&c, 999, day + HOUR), day);
+    ck_assert_uint_eq(clock_stamp_now(&s, day, day - HOUR, 1000000000), day);
+    ck_assert_uint_eq(clock_stamp_now(&s, day, day - HOUR, 999000000), day);
+}
+END_TEST
+
 START_TEST(an_hour_back_is_an_alarm_and_time_goes_on)
 {
     struct clock c = {0};
@@ -106,4 +118,4 @@ END_TEST
 
 UNIT_MAIN("clock", a_clock_among_its_voters_is_followed, an_hour_back_is_an_alarm_and_time_goes_on, an_hour_ahead_likewise,
           wrong_from_the_start_the_median_is_taken, of_two_who_disagree_neither_is_believed, one_of_the_others_is_no_alarm,
-          all_clocks_jump_and_are_followed, stamps_never_go_back_nor_stand_still)
+          all_clocks_jump_and_are_followed, stamps_never_go_back_nor_stand_still, a_monotonic_clock_that_goes_back_does_no_harm)

@@ -307,6 +307,10 @@ START_TEST(clocks_drift_jump_and_pause)
     ck_assert_uint_eq(w.client.sent, sent); /* held back */
     sim_run_until(w.sim, KV_SECONDS(13));
     ck_assert_uint_gt(w.client.sent, sent);
+    sim_host_pause(w.a, KV_SECONDS(2)); /* it may have read its clock up to there: a rate changes only then */
+    sim_host_drift(w.a, -500);
+    sim_run_until(w.sim, KV_SECONDS(15));
+    ck_assert_uint_eq(env_now_ns(e) - mono, KV_SECONDS(15) + 7500000);
     world_free(&w);
 }
 END_TEST
