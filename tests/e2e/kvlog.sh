@@ -25,6 +25,7 @@ flip() { # DIRECTORY FILE:OFFSET
     printf '\252' | dd of="$1/${2%:*}" bs=1 seek=$((${2#*:} + 33)) conv=notrunc 2>/dev/null
 }
 if ! ldd "$B/kvlog" | grep -q 'lib[at]san'; then # whose shadows need more
+    # shellcheck disable=SC3045 # dash knows it
     (ulimit -v $((256 << 20)) && "$B/kvlog" verify "$T/d" >"$T/out" 2>&1)
     expect "256 GiB of address space are enough" 0 $?
 fi

@@ -29,7 +29,7 @@ awk 'BEGIN { for (i = 0; i < 6000; i++) printf "row%06d\tvalue of row %06d, long
 ctl import "$T/rows.tsv" 2>/dev/null || die "import"
 checkpointed() { grep -q "value of row" "$T/d/state/data.mdb"; }
 until_ok 20 checkpointed || die "no checkpoint"
-for i in 1 2 3 4 5; do ctl incr counter >/dev/null || die "incr"; done
+for _ in 1 2 3 4 5; do ctl incr counter >/dev/null || die "incr"; done
 ctl del row000007 >/dev/null || die "del"
 kill -9 "$pid"
 wait "$pid" 2>/dev/null
