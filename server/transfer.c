@@ -218,6 +218,7 @@ static void answer(struct inbound *in, bool installed, enum kv_err err)
     peer_send_snapshot(in->w->peers, in->node, &m);
 }
 
+/* What it brings is there already, or it is not enough. */
 static void answer_needless(struct inbound *in, const struct group *g)
 {
     if (g->rowless) answer(in, false, KV_BUSY); /* older than the one that was interrupted */

@@ -14,8 +14,9 @@
  *   done    the last transaction also sets the LIVE mark at the snapshot's index
  *   log     is reset behind it; term and vote stay (R11)
  *
- * That the group's own log up to the index is given up costs no vote: those entries are
- * committed by a quorum without it, or it would not be sent a snapshot of them. */
+ * The group's own log up to the index is given up: those entries are committed by a quorum without
+ * it, or it would not be sent a snapshot of them. From the mark on it votes by the snapshot, and not by
+ * what log is left: a member of an older configuration may lack what it had acknowledged. */
 enum { STEP_BYTES = 4 << 20 };
 enum install_phase { INSTALL_CHECK, INSTALL_WRITE, INSTALL_DONE };
 

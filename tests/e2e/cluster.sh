@@ -46,6 +46,9 @@ cluster start 3 || die "start again"
 cluster wipe 3 || die "wipe"
 [ ! -e "$T/c/node-3/data" ] || die "wipe left data"
 cluster start 3 || die "a wiped node does not come back"
+learns=$("$B/kvctl" --addr 127.0.0.3:"$N" --key "$T/c/client.key" node show 3 |
+    jq '[.groups[].replicas[] | select(.node == 3 and .role != "voter")] | length')
+expect 'it is ready when all its replicas vote, and nothing is left of those it lost' 0 "$learns"
 cluster kill 1 || die "kill the leader"
 expect 'what the wiped node took over serves' wipe "$(kvctl get before)"
 cluster start 1 || die "start 1"
