@@ -248,6 +248,13 @@ enum raft_verdict elect_timeout_now(struct raft *r, const struct raft_msg *m)
     return RAFT_OK;
 }
 
+void raft_campaign(struct raft *r, uint64_t now_ns)
+{
+    if (now_ns > r->now) r->now = now_ns;
+    if (r->role == RAFT_LEADER || r->leader != 0 || r->now < r->promise_until || !may_campaign(r)) return;
+    campaign(r, false);
+}
+
 static struct peer *most_advanced(struct raft *r)
 {
     struct peer *best = NULL;

@@ -20,20 +20,23 @@ typedef uint32_t raft_id;    /* a replica id, never reused (R4); 0 means none */
 
 enum {
     RAFT_MEMBERS_MAX = 16,
-    RAFT_WINDOW_MAX = 4096,  /* entries in flight per follower, at most */
-    RAFT_INFLIGHT_MAX = 64,  /* append messages in flight per follower */
-    RAFT_READY_MAX = 64,     /* messages in one ready; more come with the next */
-    RAFT_READS_MAX = 256,    /* ReadIndex requests under way; more are RAFT_WINDOW_FULL */
+    RAFT_WINDOW_MAX = 4096,       /* entries in flight per follower, at most */
+    RAFT_INFLIGHT_MAX = 64,       /* append messages in flight per follower */
+    RAFT_READY_MAX = 64,          /* messages in one ready; more come with the next */
+    RAFT_READS_MAX = 256,         /* ReadIndex requests under way; more are RAFT_WINDOW_FULL */
     RAFT_UNCOMMITTED_MAX = 65536, /* entries a leader takes beyond its commit; more are RAFT_WINDOW_FULL */
-    RAFT_RUNS_MAX = 256      /* runs kept; committed ones fold, overflow is RAFT_WINDOW_FULL (R18) */
+    RAFT_RUNS_MAX = 256           /* runs kept; committed ones fold, overflow is RAFT_WINDOW_FULL (R18) */
 };
-enum raft_role { RAFT_FOLLOWER, RAFT_PRECANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
+enum raft_role { RAFT_FOLLOWER,
+                 RAFT_PRECANDIDATE,
+                 RAFT_CANDIDATE,
+                 RAFT_LEADER };
 enum raft_verdict { /* why an input was refused; the core never fails otherwise */
-    RAFT_OK,
-    RAFT_NOT_LEADER,
-    RAFT_WINDOW_FULL,
-    RAFT_CONF_PENDING, /* a configuration change is under way, or the inherited log is not yet applied */
-    RAFT_STALE         /* the message or the request is outdated; dropped */
+                    RAFT_OK,
+                    RAFT_NOT_LEADER,
+                    RAFT_WINDOW_FULL,
+                    RAFT_CONF_PENDING, /* a configuration change is under way, or the inherited log is not yet applied */
+                    RAFT_STALE         /* the message or the request is outdated; dropped */
 };
 
 struct raft_run { /* `count` consecutive entries, all of `term` */
@@ -54,24 +57,34 @@ struct raft_conf {
 bool raft_conf_is_valid(const struct raft_conf *c);
 
 enum raft_msg_type {
-    RAFT_PREVOTE, RAFT_PREVOTE_REPLY, RAFT_VOTE, RAFT_VOTE_REPLY,
-    RAFT_APPEND, RAFT_APPEND_REPLY, RAFT_SNAPSHOT, RAFT_SNAPSHOT_REPLY,
-    RAFT_HEARTBEAT, RAFT_HEARTBEAT_REPLY, RAFT_TIMEOUT_NOW, RAFT_READ, RAFT_READ_REPLY
+    RAFT_PREVOTE,
+    RAFT_PREVOTE_REPLY,
+    RAFT_VOTE,
+    RAFT_VOTE_REPLY,
+    RAFT_APPEND,
+    RAFT_APPEND_REPLY,
+    RAFT_SNAPSHOT,
+    RAFT_SNAPSHOT_REPLY,
+    RAFT_HEARTBEAT,
+    RAFT_HEARTBEAT_REPLY,
+    RAFT_TIMEOUT_NOW,
+    RAFT_READ,
+    RAFT_READ_REPLY
 };
 
 struct raft_msg {
     enum raft_msg_type type;
     raft_id from, to;
     raft_term term;
-    raft_index index;      /* APPEND: previous entry. VOTE: last entry. *_REPLY: matched, or, rejecting, the hint */
-    raft_term index_term;  /* term of the entry at `index` */
+    raft_index index;     /* APPEND: previous entry. VOTE: last entry. *_REPLY: matched, or, rejecting, the hint */
+    raft_term index_term; /* term of the entry at `index` */
     raft_index commit;
-    uint64_t context;      /* READ, HEARTBEAT, APPEND: echoed back unchanged; HEARTBEAT 0: no answer wanted */
+    uint64_t context; /* READ, HEARTBEAT, APPEND: echoed back unchanged; HEARTBEAT 0: no answer wanted */
     bool reject;
-    bool transfer;         /* VOTE: asked for by the old leader; overrides a lease promise (R2) */
-    uint32_t entry_count;         /* APPEND: entries index+1 .. index+entry_count;   */
-    uint32_t run_count;           /*   outbound: the caller fetches their bytes and may send fewer, see raft_sent();   */
-    const struct raft_run *runs;  /*   inbound: their terms, borrowed for the call.  */
+    bool transfer;               /* VOTE: asked for by the old leader; overrides a lease promise (R2) */
+    uint32_t entry_count;        /* APPEND: entries index+1 .. index+entry_count;   */
+    uint32_t run_count;          /*   outbound: the caller fetches their bytes and may send fewer, see raft_sent();   */
+    const struct raft_run *runs; /*   inbound: their terms, borrowed for the call.  */
 };
 /* APPEND_REPLY rejecting: `commit` is the `index` refused. HEARTBEAT_REPLY: `index` is
  * matched and durable, `commit` matched in memory. (PRE)VOTE_REPLY: `index` is what the
@@ -93,15 +106,15 @@ struct raft_read { /* serve once applied >= index; index 0: refused, ask again *
     raft_index index;
 };
 
-struct raft_ready { /* what to do now, in this order; borrowed until raft_advance() */
-    uint64_t sequence;               /* give it back to raft_durable() */
-    bool hard_changed;               /* 1. persist; a commit change alone is no change (R8) */
+struct raft_ready {    /* what to do now, in this order; borrowed until raft_advance() */
+    uint64_t sequence; /* give it back to raft_durable() */
+    bool hard_changed; /* 1. persist; a commit change alone is no change (R8) */
     struct raft_hard hard;
-    raft_index truncate_from;        /* 2. drop index >= this; 0 = none */
-    raft_index append_first;         /* 3. persist these entries: on a follower those of the */
-    uint32_t append_count;           /*    APPEND just stepped, on a leader those proposed */
-    bool must_sync;                  /* 1-3 hold something: raft_durable() is awaited */
-    const struct raft_msg *send;     /* now */
+    raft_index truncate_from;    /* 2. drop index >= this; 0 = none */
+    raft_index append_first;     /* 3. persist these entries: on a follower those of the */
+    uint32_t append_count;       /*    APPEND just stepped, on a leader those proposed */
+    bool must_sync;              /* 1-3 hold something: raft_durable() is awaited */
+    const struct raft_msg *send; /* now */
     uint32_t send_count;
     const struct raft_msg *send_durable; /* after 1-3 are durable; copy them before raft_advance() (R18) */
     uint32_t send_durable_count;
@@ -115,17 +128,17 @@ struct raft_ready { /* what to do now, in this order; borrowed until raft_advanc
 
 struct raft_options {
     raft_id id;
-    uint64_t election_ns;      /* each election waits a random time in [election, 2 x election) */
-    uint64_t heartbeat_ns;     /* < election / 3 */
-    uint64_t lease_ns;         /* promise made with each heartbeat or append acknowledgement; <= election */
-    uint64_t stagger_ns;       /* k-th voter waits k times this after a known death (R13) */
-    uint32_t drift_ppm;        /* bound on the rate error of any clock in the group */
-    uint32_t window_entries;   /* unacknowledged entries per follower; <= RAFT_WINDOW_MAX */
-    uint32_t batch_entries;    /* entries per append message, at most */
-    uint64_t seed;             /* election jitter, ids of reads; different on every node and at every start */
+    uint64_t election_ns;       /* each election waits a random time in [election, 2 x election) */
+    uint64_t heartbeat_ns;      /* < election / 3 */
+    uint64_t lease_ns;          /* promise made with each heartbeat or append acknowledgement; <= election */
+    uint64_t stagger_ns;        /* k-th voter waits k times this after a known death (R13) */
+    uint32_t drift_ppm;         /* bound on the rate error of any clock in the group */
+    uint32_t window_entries;    /* unacknowledged entries per follower; <= RAFT_WINDOW_MAX */
+    uint32_t batch_entries;     /* entries per append message, at most */
+    uint64_t seed;              /* election jitter, ids of reads; different on every node and at every start */
     bool prevote, check_quorum; /* both true in production; false only in transcripts of the bare algorithm */
     void (*trace)(void *context, const char *event, uint64_t a, uint64_t b);
-    void *trace_context;       /* trace must not call back into the core */
+    void *trace_context; /* trace must not call back into the core */
 };
 struct raft_boot { /* what storage recovered */
     struct raft_hard hard;
@@ -163,6 +176,9 @@ enum raft_verdict raft_read_index(struct raft *r, uint64_t context, uint64_t now
  * RAFT_WINDOW_FULL. Once the target was told, the lease is gone for the rest of the term, also
  * if the transfer fails: reads go by ReadIndex then. */
 enum raft_verdict raft_transfer(struct raft *r, raft_id target, uint64_t now_ns);
+/* Asks for votes at once, for a group just born, on the node that led its parent: as far as it knows there is no leader
+ * to disturb. Promises hold; nothing happens where it may not campaign or knows a leader. */
+void raft_campaign(struct raft *r, uint64_t now_ns);
 bool raft_lease_held(const struct raft *r, uint64_t now_ns); /* ask after the value is copied out; implies own-term commit */
 void raft_peer_closed(struct raft *r, raft_id peer, uint64_t now_ns);
 
@@ -171,7 +187,7 @@ void raft_advance(struct raft *r);                       /* the ready was taken 
 void raft_durable(struct raft *r, uint64_t sequence);    /* 1-3 of it, and of all before */
 void raft_applied(struct raft *r, raft_index index);
 void raft_conf_applied(struct raft *r, const struct raft_conf *c); /* while applying its entry, before raft_applied */
-void raft_compacted(struct raft *r, raft_index index);   /* entries <= index are gone; index <= applied */
+void raft_compacted(struct raft *r, raft_index index);             /* entries <= index are gone; index <= applied */
 /* A snapshot was installed durably in place of the whole log. Only if raft_needs_snapshot()
  * says so, asked before the install began; no APPEND may be stepped in between, or entries
  * already promised would be lost (an assert). */
@@ -179,7 +195,7 @@ bool raft_needs_snapshot(const struct raft *r, raft_index index, raft_term term)
 void raft_restored(struct raft *r, raft_index index, raft_term term, const struct raft_conf *c, uint64_t now_ns);
 /* Outbound APPEND to `peer` carried only `sent` of its entry_count entries (byte limits). */
 void raft_sent(struct raft *r, raft_id peer, raft_index first, uint32_t sent);
-void raft_unreachable(struct raft *r, raft_id peer);     /* a message to it was dropped, or is held back */
+void raft_unreachable(struct raft *r, raft_id peer);            /* a message to it was dropped, or is held back */
 void raft_snapshot_done(struct raft *r, raft_id peer, bool ok); /* streaming ended; ok: it reported installed */
 /* Poison, shutdown: give up lease and leadership for good; the most advanced voter is told by
  * TIMEOUT_NOW. A shutting-down caller goes on for a moment, so that its vote helps; a poisoned
@@ -191,7 +207,7 @@ struct raft_peer_status {
     bool voter, learner, active; /* active: heard from within the election timeout */
     bool snapshot;               /* waits for a snapshot */
     raft_index match, next;
-    uint64_t heard_ns;           /* when an answer last arrived */
+    uint64_t heard_ns; /* when an answer last arrived */
 };
 struct raft_status {
     enum raft_role role;

@@ -3,7 +3,9 @@
 
 #include "client/base/endian.h"
 #include "client/base/hash.h"
+#include "client/base/text.h"
 #include "client/wire/resp.h"
+#include "server/birth.h"
 #include "server/group.h"
 #include "server/request.h"
 
@@ -13,7 +15,8 @@
  *   sub    16 B client id, 8 B sequence (big-endian: command_sub)
  *   value  8 B stamp (little-endian), 1 B err, 1 B flags, 4 B and 8 B version, 8 B expire_ms, reply
  */
-enum { DEDUP_HEADER = 8 + 2 + 4 + 8 + 8, DEDUP_REPLY_CUT = 1 };
+enum { DEDUP_HEADER = 8 + 2 + 4 + 8 + 8,
+       DEDUP_REPLY_CUT = 1 };
 static_assert((int)DEDUP_HEADER < (int)STORE_DEDUP_VALUE_BYTES_MAX, "a reply follows the header");
 static_assert((int)COMMAND_SUB_BYTES == (int)STORE_SUB_BYTES, "as the store keeps them");
 
@@ -127,8 +130,8 @@ static void describe(struct group *g, const struct command *c)
 {
     struct descriptor d;
     if (c->arg_count != 1 || descriptor_decode(c->args[0], &d) != KV_OK || d.id != g->id ||
-        d.conf_epoch <= g->descriptor.conf_epoch) {
-        raft_conf_applied(g->raft, &g->conf); /* refused alike everywhere: the old one stays */
+        d.conf_epoch <= g->descriptor.conf_epoch || d.range_epoch != g->descriptor.range_epoch) {
+        raft_conf_applied(g->raft, &g->conf); /* refused alike everywhere: the old one stays; it may be of before a split */
         return;
     }
     g->descriptor = d;
@@ -144,20 +147,70 @@ static void describe(struct group *g, const struct command *c)
             d.conf_epoch, d.replica_count, descriptor_is_joint(&d));
 }
 
+static void refuse(struct exec *x, struct kv_reply *reply, enum kv_err err, const char *why)
+{
+    resp_put_error(x->reply, "ERR %s", why);
+    reply->err = err;
+    reply->applied = KV_APPLIED_NO;
+    reply->value = kv_buf_slice(x->reply);
+    reply->detail = kv_str(why);
+}
+
+/* Effects on rows that no command of the table has. */
+struct apply_own {
+    struct store_op ops[STORE_CLASSES];
+    struct kv_key from, to;
+    uint32_t count;
+};
+
+/* A learner keeps no rows of a side that it is no member of. */
+static void drop_rows(const struct descriptor *d, struct apply_own *own)
+{
+    own->from = d->from;
+    own->to = d->to;
+    struct kv_range range = {kv_key_slice(&own->from), kv_key_slice(&own->to)};
+    for (int k = 0; k < STORE_CLASSES; k++)
+        own->ops[own->count++] = (struct store_op){.kind = STORE_DELETE_RANGE, .row = {.class = (enum store_class)k}, .range = range};
+}
+
+static void split(struct group *g, const struct command *c, struct exec *x, struct kv_reply *reply, struct apply_own *own)
+{
+    struct descriptor left, right;
+    const char *why = "SPLIT key id";
+    uint64_t id;
+    bool parsed = c->arg_count == 2 && kv_parse_u64(c->args[1], &id) && id <= INT32_MAX;
+    enum kv_err err = parsed ? split_of(&g->descriptor, c->args[0], (uint32_t)id, &left, &right, &why) : KV_BAD_ARGUMENT;
+    if (err != KV_OK) {
+        refuse(x, reply, err, why);
+        return;
+    }
+    struct kv_buf bytes = {0};
+    descriptor_encode(&left, &bytes);
+    if (bytes.failed) abort(); /* mid-apply: the log replays it exactly */
+    g->descriptor = left;
+    store_describe(g->w->store, g->id, kv_buf_slice(&bytes));
+    kv_buf_free(&bytes);
+    if (!birth_apply(g, &right)) drop_rows(&right, own);
+    worker_map_groups(g->w);
+    JOURNAL(g->w->journal, raft, INFO, "split", "group=%u range_epoch=%u right=%u", g->id, left.range_epoch, right.id);
+    resp_put_integer(x->reply, (int64_t)id);
+    reply->value = kv_buf_slice(x->reply);
+}
+
+/* All rows of the partition; the reply of one who named a key says where it ended. */
+static void flush_all(const struct group *g, const struct command *c, struct exec *x, struct kv_reply *reply, struct apply_own *own)
+{
+    struct kv_range range = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
+    if (c->arg_count == 0) resp_put_status(x->reply, "OK");
+    else resp_put_bulk(x->reply, range.to);
+    reply->value = kv_buf_slice(x->reply);
+    own->ops[own->count++] = (struct store_op){.kind = STORE_DELETE_RANGE, .row = {.class = STORE_DATA}, .range = range};
+}
+
 /* Effects of one command; the reply goes into *reply, the rows into x->ops. */
 static void execute(struct group *g, uint64_t index, const struct command *c, struct exec *x, struct kv_reply *reply)
 {
-    switch (c->op) {
-    case KV_OP_NOOP:
-    case KV_OP_CLOCK: return;
-    case KV_OP_DESCRIBE: describe(g, c); return;
-    default: break;
-    }
-    if (c->range_epoch != g->descriptor.range_epoch) { /* R12 */
-        reply->err = KV_WRONG_SHARD;
-        reply->applied = KV_APPLIED_NO;
-        return;
-    }
+    if (c->op == KV_OP_NOOP || c->op == KV_OP_CLOCK) return;
     x->version = (struct kv_version){g->descriptor.range_epoch, index};
     enum kv_err err = exec_run(x, c->op, c->args, c->arg_count);
     if (err != KV_OK) {
@@ -188,7 +241,9 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     uint64_t clock_ms = g->clock_ms;
     if (MUTANT(ttl_by_local_clock) && env_wall_ms(w->env) > clock_ms + 1000) clock_ms = env_wall_ms(w->env);
     struct exec *x = exec_prepare(g, clock_ms);
-    struct store_op flush[2], *with_dedup = NULL;
+    struct apply_own own;
+    own.count = 0; /* not all of it: this is the path of every write */
+    struct store_op *with_dedup = NULL;
     const struct store_op *ops = NULL;
     uint32_t op_count = 0;
     uint8_t value[STORE_DEDUP_VALUE_BYTES_MAX];
@@ -198,21 +253,27 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     }
 
     bool has_dedup = c.sequence != 0 && a->has_key;
-    if (has_dedup && dedup_find(g, a, &reply)) {
+    /* R12: what was proposed behind a split does nothing, and is asked before the records that went with their keys. */
+    bool is_astray = c.range_epoch != g->descriptor.range_epoch && c.op != KV_OP_NOOP && c.op != KV_OP_CLOCK &&
+                     c.op != KV_OP_DESCRIBE;
+    uint32_t epoch_before = g->descriptor.range_epoch;
+    if (is_astray) {
+        reply.err = KV_WRONG_SHARD;
+        reply.applied = KV_APPLIED_NO;
+    } else if (has_dedup && dedup_find(g, a, &reply)) {
         /* done before: the original reply, no effect */
         JOURNAL(w->journal, raft, DEBUG, "dedup-hit", "group=%u index=%llu", g->id, (unsigned long long)index);
-    } else if (c.op == KV_OP_KVFLUSH && c.range_epoch == g->descriptor.range_epoch) {
-        struct kv_range range = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
-        flush[0] = (struct store_op){.kind = STORE_DELETE_RANGE, .row = {.class = STORE_DATA}, .range = range};
-        ops = flush;
-        op_count = 1;
-        resp_put_status(x->reply, "OK");
-        reply.value = kv_buf_slice(x->reply);
+    } else if (c.op == KV_OP_KVFLUSH || c.op == KV_OP_DESCRIBE || c.op == KV_OP_SPLIT) {
+        if (c.op == KV_OP_KVFLUSH) flush_all(g, &c, x, &reply, &own);
+        else if (c.op == KV_OP_SPLIT) split(g, &c, x, &reply, &own);
+        else describe(g, &c);
+        ops = own.ops;
+        op_count = own.count;
     } else {
         execute(g, index, &c, x, &reply);
         ops = x->ops;
         op_count = x->op_count;
-        if (has_dedup && reply.err != KV_WRONG_SHARD) {
+        if (has_dedup) {
             with_dedup = malloc((op_count + 1) * sizeof *with_dedup);
             if (with_dedup == NULL) abort(); /* mid-apply: the log replays it exactly */
             if (op_count > 0) memcpy(with_dedup, ops, op_count * sizeof *ops);
@@ -240,6 +301,12 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     }
     g->applied = index;
     g->applied_term = e->term;
+    if (waiting != NULL && is_astray) { /* its own entry did nothing, an earlier sending may have */
+        waiting->maybe = waiting->doubted;
+        if (waiting->memory == NULL) waiting->body.args = c.args; /* whoever lent them has gone on; the entry kept them */
+        if (request_own(waiting)) request_redirect(waiting);
+        return true;
+    }
     if (waiting != NULL) {
         reply.partition = g->id;
         reply.index = index;
@@ -247,6 +314,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         reply.node = w->node_id;
         request_finish(waiting, &reply);
     }
+    if (g->descriptor.range_epoch != epoch_before) birth_settle(g);
     return true;
 }
 

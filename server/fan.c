@@ -18,7 +18,10 @@
  * with each page that comes. What KEYS collects is bounded by limit.output.
  *
  * SCAN cursors are u64 handles into a bounded table (R19); an evicted one is an error. */
-enum { WAIT_GRACE_MS = 500, CURSORS = 4096, PAGE_ROWS = 1000, SCAN_COUNT_MAX = 1000 };
+enum { WAIT_GRACE_MS = 500,
+       CURSORS = 4096,
+       PAGE_ROWS = 1000,
+       SCAN_COUNT_MAX = 1000 };
 
 struct scan_cursors {
     struct scan_cursor {
@@ -31,10 +34,10 @@ struct scan_cursors {
 struct fan_part {
     struct fan *fan;
     struct kv_slice args_page[4];
-    char rows_text[24];      /* SCAN: the budget of a page */
-    struct kv_slice mark;    /* KVAWAIT: an index */
-    struct kv_slice *args;   /* by key: owned */
-    uint32_t *positions;     /* by key: of each argument among the parent's */
+    char rows_text[24];    /* SCAN: the budget of a page */
+    struct kv_slice mark;  /* KVAWAIT: an index */
+    struct kv_slice *args; /* by key: owned */
+    uint32_t *positions;   /* by key: of each argument among the parent's */
     uint32_t count;
     uint32_t partition, range_epoch;
     struct kv_key from, to;
@@ -44,9 +47,9 @@ struct fan {
     struct worker *w;
     struct request *parent; /* NULL: abandoned */
     enum kv_op op;
-    struct kv_buf rows;     /* KEYS, SCAN: bulk strings */
+    struct kv_buf rows; /* KEYS, SCAN: bulk strings */
     uint64_t row_count, sum;
-    struct kv_buf *values;  /* MGET: one a key */
+    struct kv_buf *values; /* MGET: one a key */
     uint32_t value_count;
     enum kv_err err;
     enum kv_applied applied;
@@ -54,9 +57,9 @@ struct fan {
     char detail[128];
     struct kv_slice pattern;
     bool has_pattern;
-    uint64_t patience_ns;   /* for a page; 0: the asker's own deadline holds for all of it */
-    uint64_t want;          /* SCAN: rows; KVAWAIT: ms */
-    bool type_none;         /* SCAN TYPE of something else than string */
+    uint64_t patience_ns; /* for a page; 0: the asker's own deadline holds for all of it */
+    uint64_t want;        /* SCAN: rows; KVAWAIT: ms */
+    bool type_none;       /* SCAN TYPE of something else than string */
     uint32_t wrapped;
     uint32_t part_count, open;
     struct fan_part parts[];
@@ -74,10 +77,11 @@ static void fan_free(struct fan *f)
     free(f);
 }
 
-void fan_abandon(struct request *r)
+static void abandon(struct request *r)
 {
-    if (r->fan != NULL) r->fan->parent = NULL;
-    r->fan = NULL;
+    struct fan *f = r->children;
+    if (f != NULL) f->parent = NULL;
+    r->children = NULL;
 }
 
 void fan_free_cursors(struct worker *w)
@@ -102,7 +106,7 @@ static void fan_finish(struct fan *f)
     struct request *r = f->parent;
     if (r != NULL) {
         struct kv_buf out = {0};
-        r->fan = NULL;
+        r->children = NULL;
         if (f->err != KV_OK) {
             r->maybe = f->any_done || f->applied == KV_APPLIED_MAYBE;
             request_fail(r, f->err, f->detail[0] != '\0' ? f->detail : NULL);
@@ -226,6 +230,20 @@ static void value_take(struct fan_part *p, struct kv_slice value)
     }
 }
 
+/* What was flushed ends where the partition did; if that was split meanwhile, the rest is still to do. */
+static bool flush_take(struct fan_part *p, struct kv_slice value)
+{
+    struct resp_value v;
+    if (resp_next(&value, SIZE_MAX, &v) != KV_OK || v.type != RESP_BULK || v.text.size > sizeof p->from.bytes) {
+        p->fan->err = KV_MALFORMED;
+        return false;
+    }
+    if (v.text.size == 0 || kv_slice_cmp(v.text, kv_key_slice(&p->to)) >= 0) return false;
+    p->from.size = (uint16_t)v.text.size;
+    memcpy(p->from.bytes, v.text.data, v.text.size);
+    return true;
+}
+
 /* No answer means that no follower is known to hold it. */
 static void ack_take(struct fan *f, const struct kv_reply *reply)
 {
@@ -269,7 +287,7 @@ static void part_done(struct request *r, const struct kv_reply *reply)
             again = f->row_count == 0 && p->from.size > 0;
             break;
         case KV_OP_FLUSHALL:
-        case KV_OP_FLUSHDB: break;
+        case KV_OP_FLUSHDB: again = flush_take(p, reply->value); break;
         default: value_take(p, reply->value); break;
         }
         if (f->err != KV_OK || f->parent == NULL) again = false;
@@ -325,10 +343,10 @@ static void part_send(struct fan_part *p)
         b->range_epoch = p->range_epoch;
         b->deadline_ms = (uint32_t)f->want + WAIT_GRACE_MS;
     } else if (f->op == KV_OP_FLUSHALL || f->op == KV_OP_FLUSHDB) {
+        p->args_page[0] = kv_key_slice(&p->from);
         b->op = KV_OP_KVFLUSH;
-        b->pinned = true;
-        b->partition = p->partition;
-        b->range_epoch = p->range_epoch;
+        b->args = p->args_page;
+        b->arg_count = 1;
     } else {
         static const char *const zero = "0", *const one = "1", *const page = "1000";
         p->args_page[0] = kv_key_slice(&p->from);
@@ -363,7 +381,8 @@ static struct fan *fan_make(struct request *r, uint32_t parts)
     f->part_count = parts;
     if (r->body.deadline_ms == 0) f->patience_ns = f->w->config->resp_deadline;
     for (uint32_t i = 0; i < parts; i++) f->parts[i].fan = f;
-    r->fan = f;
+    r->children = f;
+    r->abandon = abandon;
     r->state = REQUEST_FANNED;
     return f;
 }
@@ -466,7 +485,7 @@ static bool fan_keys(struct request *r)
     fan_send(f);
     return true;
 no_fan:
-    r->fan = NULL;
+    r->children = NULL;
     fan_free(f);
 no_memory:
     request_fail(r, KV_BUSY, "out of memory");

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/birth.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/scrub.h"
@@ -162,7 +163,8 @@ void group_release_log(struct group *g, uint64_t index)
 void group_tick(struct group *g, uint64_t now_ns)
 {
     if (g->installing || g->dead) return;
-    if (g->stalled != NULL) group_touch(g);
+    if (g->stalled != NULL || (g->applied < g->apply_to && !g->fetching)) group_touch(g); /* they waited for room in the log */
+    birth_tick(g, now_ns);
     if (raft_deadline(g->raft) <= now_ns) {
         raft_tick(g->raft, now_ns);
         group_touch(g);

@@ -19,7 +19,7 @@ struct group_staged { /* entries on their way into the log */
 };
 
 struct group_scrub { /* scrub.c */
-    uint64_t index; /* to be hashed once applied; 0: none */
+    uint64_t index;  /* to be hashed once applied; 0: none */
     raft_id asker;
     /* a leader's: what it asked for, and what came back */
     uint64_t term, next_ns, asked_ns, asked_index;
@@ -46,53 +46,57 @@ struct group {
     enum raft_role role;
     raft_id leader;
     uint64_t leader_since_ns;
-    uint64_t leaderless_ns; /* since when no leader is known; 0: one is */
+    uint64_t born_ns, campaigned_ns; /* of a child (birth.c); 0: long ago */
+    uint64_t leaderless_ns;          /* since when no leader is known; 0: one is */
     /* Who spoke last, and from where: a replica that is far behind knows no member that came
      * since, and has to answer it all the same. */
     raft_id heard_replica;
     uint32_t heard_node;
 
-    struct group_staged staged;     /* proposals of this turn */
-    struct group_staged *incoming;  /* entries of the APPEND being stepped */
-    uint64_t apply_to;              /* committed and handed to us */
-    bool fetching;                  /* apply waits for log_fetch */
-    struct group_fetch *sends;      /* entries read back for peers, at most one run for each */
-    bool dead;                      /* being destroyed */
-    bool installing;                /* a snapshot is being installed: nothing else happens */
-    bool rowless; /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
+    struct group_staged staged;    /* proposals of this turn */
+    struct group_staged *incoming; /* entries of the APPEND being stepped */
+    uint64_t apply_to;             /* committed and handed to us */
+    bool fetching;                 /* apply waits for log_fetch */
+    struct group_fetch *sends;     /* entries read back for peers, at most one run for each */
+    bool dead;                     /* being destroyed */
+    bool installing;               /* a snapshot is being installed: nothing else happens */
+    bool rowless;                  /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
     /* The line: writes are taken in the order they came, also those that have to wait or be sent
      * again (request.c). */
-    bool is_held;             /* an earlier write is parked: later ones park behind it */
-    bool is_refused;          /* one under way came back: nothing is sent until all have */
-    uint64_t blocked_walk;    /* the walk over open requests that met a parked write */
-    uint32_t sent, sent_to;   /* forwarded writes under way, and the node they go to */
-    uint32_t round;           /* of the line, less one */
+    bool is_held;           /* an earlier write is parked: later ones park behind it */
+    bool is_refused;        /* one under way came back: nothing is sent until all have */
+    uint64_t blocked_walk;  /* the walk over open requests that met a parked write */
+    uint32_t sent, sent_to; /* forwarded writes under way, and the node they go to */
+    uint32_t round;         /* of the line, less one */
+    uint32_t line_of;       /* the partition whose writes under way may be of this one's line, having been one; 0: none */
+    uint64_t line_life;     /* of its group then */
+    uint64_t astray_until;  /* what waits up to that index was proposed behind a split; 0: nothing is */
 
     struct request *waiting_head, *waiting_tail; /* PROPOSED, by index */
     struct request *reads_head, *reads_tail;     /* READING */
     struct request *acks_head;                   /* AWAITING (acks.c) */
     uint64_t read_context;
-    uint64_t clock_index;     /* a CLOCK entry under way, 0 = none */
+    uint64_t clock_index; /* a CLOCK entry under way, 0 = none */
 
     struct group *dirty_next;
     bool is_dirty;
-    uint32_t appends_open;    /* log_append under way */
+    uint32_t appends_open;        /* log_append under way */
     struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
 
     /* membership (member.c), a leader's */
-    bool lost[DESCRIPTOR_REPLICAS_MAX]; /* the replica said it is gone, or was told to be replaced */
+    bool lost[DESCRIPTOR_REPLICAS_MAX];    /* the replica said it is gone, or was told to be replaced */
     bool refused[DESCRIPTOR_REPLICAS_MAX]; /* a learner whose node would not take the snapshot */
     struct group_scrub scrub;
-    struct transfer *transfers;         /* snapshots being sent (transfer.c) */
+    struct transfer *transfers; /* snapshots being sent (transfer.c) */
 };
 
 /* Makes the replica that `store` recovered, `rowless` if an install was interrupted. KV_CORRUPT: its log is damaged, or descriptor and log contradict themselves
  * (journaled; such a replica stays away and gets a successor, R4). KV_NO_SPACE: memory. */
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out);
-void group_close(struct group *g); /* frees; requests are answered */
+void group_close(struct group *g);            /* frees; requests are answered */
 void group_job_discard(struct worker_job *j); /* frees what the store never answered */
-void group_touch(struct group *g); /* something changed: pump at the end of this turn */
+void group_touch(struct group *g);            /* something changed: pump at the end of this turn */
 void group_pump(struct group *g);
 void group_tick(struct group *g, uint64_t now_ns);
 /* Its rows are not what was applied (R21): it neither serves nor votes from here on, durably, and is
@@ -143,7 +147,7 @@ bool apply_read(struct group *g, struct request *r, struct kv_reply *reply);
 void acks_await(struct group *g, struct request *r); /* r->body: KVAWAIT index, replicas, wait ms */
 void acks_serve(struct group *g, uint64_t now_ns);   /* after match indexes moved or time passed */
 void acks_forget(struct group *g, struct request *r);
-void acks_park(struct group *g);                     /* leadership is lost */
+void acks_park(struct group *g); /* leadership is lost */
 
 /* member.c: replicas that are lost get a new id: learner, joint, leave (R4). */
 void member_tick(struct group *g, const struct raft_status *s);

@@ -3,13 +3,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "server/birth.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/scrub.h"
 
 /* What the core hands out goes to the log and to peers, and comes back durable, or committed to be
  * applied. */
-enum { SEND_ENTRIES_MAX = GROUP_SEND_ENTRIES_MAX, APPLY_BATCH = 256, FETCH_BYTES = 4 << 20 };
+enum { SEND_ENTRIES_MAX = GROUP_SEND_ENTRIES_MAX,
+       APPLY_BATCH = 256,
+       FETCH_BYTES = 4 << 20 };
 static const size_t send_bytes_max = 1 << 20; /* entry bytes in one append message */
 
 struct group_append { /* one ready on its way to the disk */
@@ -113,7 +116,7 @@ void persist(struct group *g, const struct raft_ready *rd)
     }
 }
 
-struct group_fetch { /* entries no longer in memory */
+struct group_fetch {          /* entries no longer in memory */
     struct group_fetch *next; /* one for a peer: in g->sends */
     struct log_fetch fetch;
     struct worker *w;
@@ -291,15 +294,17 @@ static bool apply_one(struct group *g, const struct log_entry *e, const struct a
     return true;
 }
 
-/* False: not all could be applied; the group is dead or the node poisoned. */
+/* False: not all could be applied; the group is dead, or the node poisoned, or the log has no room for a birth. */
 static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count)
 {
     struct apply_ahead ahead[APPLY_AHEAD_MAX];
     for (uint32_t done = 0, n; done < count; done += n) {
         n = count - done < APPLY_AHEAD_MAX ? count - done : APPLY_AHEAD_MAX;
         apply_look_ahead(g, e + done, n, ahead);
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
+            if (ahead[i].err == KV_OK && ahead[i].command.op == KV_OP_SPLIT && !birth_has_room(g, 1)) return false;
             if (!apply_one(g, &e[done + i], &ahead[i])) return false;
+        }
     }
     raft_applied(g->raft, g->applied);
     return true;

@@ -25,6 +25,10 @@ static bool read_now(struct group *g, struct request *r, bool confirmed)
         request_park(r, KV_MS(20));
         return true;
     }
+    if (r->range_epoch != g->descriptor.range_epoch) { /* split since: who leads the other side decides (R12) */
+        request_redirect(r);
+        return true;
+    }
     if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT) {
         if (!confirmed && !raft_lease_held(g->raft, env_now_ns(g->w->env))) return false;
         scan_start(g, r);
@@ -54,6 +58,7 @@ void group_read(struct group *g, struct request *r)
 {
     r->phase = KV_PHASE_READ;
     r->partition = g->id;
+    r->range_epoch = g->descriptor.range_epoch;
     g->w->read_turn = g->w->turns;
     if (r->body.op == KV_OP_KVAWAIT) {
         acks_await(g, r);
@@ -63,7 +68,8 @@ void group_read(struct group *g, struct request *r)
         read_now(g, r, true);
         return;
     }
-    bool current = g->role == RAFT_LEADER && g->lead_index != 0 && g->applied >= g->lead_index;
+    /* Not by the lease while a committed split may be unapplied: who was born by it may lead elsewhere. */
+    bool current = g->role == RAFT_LEADER && g->lead_index != 0 && g->applied >= g->lead_index && g->applied == g->apply_to;
     if (current && read_now(g, r, false)) return;
     if (current) JOURNAL(g->w->journal, raft, DEBUG, "lease-missed", "group=%u", g->id);
     if (g->role != RAFT_LEADER) {

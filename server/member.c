@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "server/birth.h"
 #include "server/group.h"
 #include "server/peer.h"
 
@@ -33,7 +34,7 @@ void member_forget(struct group *g)
 void member_lost(struct group *g, raft_id replica)
 {
     int at = replica_at(g, replica);
-    if (at < 0 || !group_leads(g)) return;
+    if (at < 0 || !group_leads(g) || birth_excuses(g)) return;
     struct descriptor_replica *r = &g->descriptor.replicas[at];
     if (r->role == DESCRIPTOR_LEARNER) transfer_send(g, replica);
     else if (r->role == DESCRIPTOR_VOTER_INCOMING) transfer_send(g, replica);

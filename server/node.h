@@ -18,7 +18,8 @@ struct worker_job;
 
 #define KVD_VERSION "0.1.0"
 
-enum { NODE_TICK_MS = 10, NODE_FORWARD_HOPS_MAX = 1 };
+enum { NODE_TICK_MS = 10,
+       NODE_FORWARD_HOPS_MAX = 1 };
 
 struct worker {
     struct worker_options o;
@@ -33,12 +34,14 @@ struct worker {
     uint64_t started_ns;
     struct clock clock; /* how far env's wall clock is to be believed (R14) */
 
-    struct kv_map groups;     /* partition id -> struct group */
-    uint64_t lives;           /* groups opened so far */
-    uint16_t slots[KV_SLOTS];      /* keyspace default: which of slot_groups; small, since met at random */
+    struct kv_map groups;                    /* partition id -> struct group */
+    uint64_t lives;                          /* groups opened so far */
+    uint16_t slots[KV_SLOTS];                /* keyspace default: which of slot_groups; small, since met at random */
     struct group *slot_groups[KV_SLOTS + 1]; /* [0]: NULL, no replica here; a group has a slot at least */
-    struct group *dirty;      /* groups with something to pump this turn */
-    struct env_task turn;     /* the end of this turn */
+    struct group **ranges;                   /* all groups by the start of their range */
+    uint32_t range_count;
+    struct group *dirty;                  /* groups with something to pump this turn */
+    struct env_task turn;                 /* the end of this turn */
     uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
     bool in_turn;
     struct env_timer tick;
@@ -47,25 +50,25 @@ struct worker {
     struct peers *peers;
     struct host *host;
     struct auth *auth;
-    struct scrub_job *scrubs; /* hashes under way (scrub.c) */
-    struct inbound *inbound; /* snapshots being received (transfer.c) */
-    uint64_t snapshot_free_ns; /* the bandwidth cap allows the next chunk from here on */
+    struct scrub_job *scrubs;              /* hashes under way (scrub.c) */
+    struct inbound *inbound;               /* snapshots being received (transfer.c) */
+    uint64_t snapshot_free_ns;             /* the bandwidth cap allows the next chunk from here on */
     struct request *open_head, *open_tail; /* every request that waits, oldest first */
-    struct request *spare_requests; /* ended ones, kept for the next, by next */
+    struct request *spare_requests;        /* ended ones, kept for the next, by next */
     uint32_t spare_count;
     bool open_iter_runs;
     struct request *open_iter; /* the walk under way goes on here; finishing a request moves it on */
     uint32_t open_count;
-    bool has_parked;       /* or had, when they were last walked */
-    uint64_t deadlines_ns; /* the next walk in any case */
-    uint64_t walk;         /* number of the last walk, or the one under way */
-    uint64_t turns, read_turn; /* turn counter, and the last turn that served a read (R5) */
+    bool has_parked;              /* or had, when they were last walked */
+    uint64_t deadlines_ns;        /* the next walk in any case */
+    uint64_t walk;                /* number of the last walk, or the one under way */
+    uint64_t turns, read_turn;    /* turn counter, and the last turn that served a read (R5) */
     struct scan_cursors *cursors; /* SCAN handles (fan.c) */
 
-    struct exec exec;          /* reused for every command */
+    struct exec exec; /* reused for every command */
     struct exec_state exec_state;
     struct kv_buf exec_reply, exec_rows, command;
-    struct kv_arena arena;     /* of the command being applied */
+    struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;
     bool woken; /* parked requests are due now */
@@ -93,6 +96,7 @@ static inline void worker_clock_forget(struct worker *w)
     w->event_now_ns = 0;
 }
 struct group *worker_group(const struct worker *w, uint32_t partition);
+struct group *worker_find(const struct worker *w, struct kv_slice encoded); /* the replica here that holds the key; NULL: none */
 static inline struct group *worker_slot(const struct worker *w, uint32_t slot)
 {
     return w->slot_groups[w->slots[slot]];

@@ -13,29 +13,34 @@
 #include "server/scrub.h"
 #include "server/transfer.h"
 
-enum { BACKLOG_MAX = 64 << 20, BEATS = 64, BATCH_BYTES = 4 << 20 };
+enum { BACKLOG_MAX = 64 << 20,
+       BEATS = 64,
+       BATCH_BYTES = 4 << 20 };
 
 struct peer {
     struct peers *p;
     const struct config_node *node;
-    enum { LINK_DOWN, LINK_DIALLING, LINK_HANDSHAKE, LINK_UP } state;
-    struct env_conn *socket;   /* its memory lives until on_close, beyond a closed link */
+    enum { LINK_DOWN,
+           LINK_DIALLING,
+           LINK_HANDSHAKE,
+           LINK_UP } state;
+    struct env_conn *socket; /* its memory lives until on_close, beyond a closed link */
     void *channel_memory;
     struct channel *channel;
-    struct kv_buf batch;       /* parts of this turn's frame */
-    struct kv_buf out;         /* sealed, for the socket */
+    struct kv_buf batch; /* parts of this turn's frame */
+    struct kv_buf out;   /* sealed, for the socket */
     struct kv_buf encode;
-    struct kv_map forwards;    /* id -> struct request */
+    struct kv_map forwards; /* id -> struct request */
     uint64_t forward_next;
     uint64_t beat_sent, beat_answered, beat_ns, beat_sent_ns[BEATS];
-    uint64_t dial_ns;          /* not before this */
+    uint64_t dial_ns;            /* not before this */
     uint64_t clock_ns, clock_ms; /* its wall clock, and when it said so; 0: never */
-    struct gate *inbound;      /* the connection it dialled, on which it sends; NULL: none */
+    struct gate *inbound;        /* the connection it dialled, on which it sends; NULL: none */
     char mismatch[HELLO_MISMATCH_BYTES];
     bool is_full;
     bool reported, refusal_reported; /* since the link was up: said once is enough */
-    bool stranger;             /* refused, by us or by it: no hurry to ask again */
-    bool has_requests;         /* frames pending in the channel */
+    bool stranger;                   /* refused, by us or by it: no hurry to ask again */
+    bool has_requests;               /* frames pending in the channel */
 };
 
 struct link { /* one dialled connection */
@@ -143,7 +148,8 @@ static void link_drop(struct peer *peer, const char *why)
     kv_buf_clear(&peer->batch);
     kv_buf_clear(&peer->out);
     uint64_t jitter = worker_random(w) % KV_MS(150);
-    peer->dial_ns = env_now_ns(w->env) + (peer->stranger ? KV_SECONDS(1) + jitter : silent ? jitter / 8 : jitter);
+    peer->dial_ns = env_now_ns(w->env) + (peer->stranger ? KV_SECONDS(1) + jitter : silent ? jitter / 8
+                                                                                           : jitter);
     peer->stranger = false;
     w->env->ops->close(w->env, &l->socket);
     forwards_park(peer);
@@ -222,7 +228,8 @@ static void on_open(struct env_conn *s, enum kv_err err)
 
 bool peer_refuses(const struct kv_reply *reply)
 {
-    bool elsewhere = reply->err == KV_NOT_LEADER || reply->err == KV_NO_LEADER || reply->err == KV_CLOSED;
+    bool elsewhere = reply->err == KV_NOT_LEADER || reply->err == KV_NO_LEADER || reply->err == KV_CLOSED ||
+                     reply->err == KV_WRONG_SHARD;
     return elsewhere && reply->applied == KV_APPLIED_NO;
 }
 
@@ -238,7 +245,8 @@ static void forward_reply(struct peer *peer, struct kv_slice body)
     struct request *r = kv_map_remove(&peer->forwards, reply.id);
     if (r == NULL) return; /* its deadline passed */
     request_returned(r, peer_refuses(&reply));
-    if (peer_refuses(&reply)) {
+    bool is_told = r->body.pinned && reply.err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
+    if (peer_refuses(&reply) && !is_told) {
         request_park(r, KV_MS(5));
         worker_turn(w);
         return;
@@ -403,7 +411,8 @@ static void clocks_compare(struct peers *p, uint64_t now_ns)
     if (!clock_judge(&w->clock, others, count, now_ns, env_wall_ms(w->env))) return;
     if (w->clock.alarm)
         JOURNAL(w->journal, main, ERROR, "clock-alarm", "ahead_ms=%lld action=\"set this machine's clock; until then "
-                "TTLs go by the monotonic one\"", (long long)w->clock.ahead_ms);
+                                                        "TTLs go by the monotonic one\"",
+                (long long)w->clock.ahead_ms);
     else JOURNAL(w->journal, main, INFO, "clock-alarm-over", "ahead_ms=%lld", (long long)w->clock.ahead_ms);
 }
 
@@ -589,6 +598,14 @@ static void got_lost(void *context, uint32_t group, raft_id replica, uint64_t ow
     else member_lost(g, replica);
 }
 
+/* Its log is here, and its parent has still to apply its birth again; not for ever, as that may never come. */
+static bool awaits_birth(const struct worker *w, uint32_t group, raft_id replica)
+{
+    struct store_group sg;
+    return env_now_ns(w->env) - w->started_ns < KV_SECONDS(10) && store_group_get(w->store, group, &sg) && sg.unborn &&
+           sg.replica == replica;
+}
+
 static void got_raft(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries)
 {
     struct receiver *v = context;
@@ -602,7 +619,7 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
         group_step(g, m, entries);
         return;
     }
-    if (wants && (g == NULL || m->to > g->replica)) peer_send_lost(v->p, v->peer->node->id, group, m->to, 0);
+    if (wants && (g == NULL || m->to > g->replica) && !awaits_birth(v->p->w, group, m->to)) peer_send_lost(v->p, v->peer->node->id, group, m->to, 0);
 }
 
 static void got_scrub(void *context, const struct peer_scrub *s)

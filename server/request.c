@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "client/wire/resp.h"
+#include "server/birth.h"
 #include "server/group.h"
 #include "server/peer.h"
 
@@ -106,7 +107,7 @@ void request_fail(struct request *r, enum kv_err err, const char *detail)
                              .applied = maybe ? KV_APPLIED_MAYBE : KV_APPLIED_NO,
                              .phase = r->phase,
                              .node = r->w->node_id,
-                             .partition = r->partition,
+                             .partition = r->body.line != 0 ? r->body.line : r->partition, /* as who sent it in line calls it */
                              .leader = g != NULL && err != KV_NO_LEADER ? group_leader_node(g) : 0,
                              .retry_after_ms = err == KV_BUSY ? 20 : 0,
                              .detail = detail != NULL ? kv_str(detail) : kv_slice(NULL, 0)};
@@ -170,10 +171,12 @@ void request_returned(struct request *r, bool refused)
 /* Must this write wait behind earlier ones? Those parked are walked in the order they came, so in a
  * walk only those met before count. What was sent to one node must be back before anything goes
  * to another, or here. */
-static bool stands_in_line(const struct request *r, const struct group *g)
+static bool stands_in_line(const struct request *r, struct group *g)
 {
     const struct worker *w = r->w;
-    if (!r->is_write || r->body.hops > 0) return false;
+    if (!r->is_write) return false;
+    if ((g->line_of != 0 || g->astray_until != 0) && birth_holds_writes(g)) return true;
+    if (r->body.hops > 0) return false;
     if (w->open_iter_runs ? g->is_held && g->blocked_walk == w->walk : g->is_held) return true;
     return g->sent > 0 && (g->is_refused || g->sent_to != group_leader_node(g));
 }
@@ -310,19 +313,6 @@ static enum kv_err one_partition(struct request *r, const struct kv_op_info *inf
     return KV_OK;
 }
 
-static struct group *group_of_encoded(struct worker *w, struct kv_slice key)
-{
-    uint32_t cursor = 0;
-    uint64_t id;
-    void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-        struct group *g = v;
-        if (kv_range_has((struct kv_range){kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)}, key))
-            return g;
-    }
-    return NULL;
-}
-
 /* No replica of its partition is here: the first ones are still being made, or it was damaged and its
  * successor is on the way. */
 void request_absent(struct request *r)
@@ -336,6 +326,11 @@ void request_absent(struct request *r)
     request_park(r, KV_MS(50));
 }
 
+static bool is_trusted(const struct request *r)
+{
+    return r->internal || r->body.hops > 0;
+}
+
 static void dispatch(struct request *r, const struct kv_op_info *info)
 {
     struct worker *w = r->w;
@@ -346,8 +341,11 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
             request_fail(r, KV_WRONG_SHARD, NULL);
             return;
         }
-    } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT) {
-        g = group_of_encoded(w, r->body.args[0]);
+    } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || r->body.op == KV_OP_SPLIT ||
+               (r->body.op == KV_OP_KVFLUSH && r->body.arg_count > 0)) {
+        g = worker_find(w, r->body.args[0]);
+    } else if (r->body.keyspace == KV_KEYSPACE_SYSTEM && is_trusted(r)) {
+        g = worker_group(w, KV_PARTITION_SYSTEM);
     } else {
         if (fan_start(r)) return;
         enum kv_err err = one_partition(r, info, &g);
@@ -365,7 +363,8 @@ void request_start(struct request *r)
     struct worker *w = r->w;
     const struct kv_op_info *info = kv_op_info(r->body.op);
     r->phase = KV_PHASE_ROUTE;
-    if (info == NULL || (r->body.op >= KV_OP_NOOP && r->body.op < KV_OP_KVMAP)) {
+    bool is_nodes_own = r->body.op >= KV_OP_NOOP && r->body.op < KV_OP_KVMAP;
+    if (info == NULL || (is_nodes_own && !(r->body.op == KV_OP_SPLIT && is_trusted(r)))) {
         request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
     }
@@ -377,6 +376,10 @@ void request_start(struct request *r)
         request_fail(r, KV_BAD_ARGUMENT, "wrong number of arguments");
         return;
     }
+    if (r->body.op == KV_OP_KVSPLIT) {
+        split_start(r);
+        return;
+    }
     if (info->kind == KV_OP_KIND_A) {
         if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
@@ -385,15 +388,12 @@ void request_start(struct request *r)
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }
-    if (r->body.hops == 0) {
+    if (r->body.hops == 0 && r->body.op != KV_OP_SPLIT) {
         kv_buf_clear(&w->exec_reply);
         enum kv_err err = exec_check(r->body.op, r->body.args, r->body.arg_count,
                                      (uint32_t)w->config->value_max, &w->exec_reply);
         if (err != KV_OK) {
-            finish_resp_error(r, w->exec_reply.size > 0 && w->exec_reply.data[w->exec_reply.start] == '-' &&
-                                         r->body.op < KV_OP_KVGET
-                                     ? KV_OK
-                                     : err,
+            finish_resp_error(r, w->exec_reply.size > 0 && w->exec_reply.data[w->exec_reply.start] == '-' && r->body.op < KV_OP_KVGET ? KV_OK : err,
                               &w->exec_reply);
             return;
         }
@@ -409,7 +409,7 @@ static void unqueue(struct request *r)
         peer_forget(r->w->peers, r);
         request_returned(r, false);
     }
-    if (r->state == REQUEST_FANNED) fan_abandon(r);
+    if (r->state == REQUEST_FANNED) r->abandon(r);
     if (g != NULL && r->state == REQUEST_AWAITING) acks_forget(g, r);
     if (g == NULL || (r->state != REQUEST_PROPOSED && r->state != REQUEST_READING)) return;
     bool waits = r->state == REQUEST_PROPOSED;
@@ -430,14 +430,21 @@ static bool waits_for_peers(const struct request *r)
     return r->state == REQUEST_PARKED || r->state == REQUEST_PROPOSED || r->state == REQUEST_READING;
 }
 
+/* By its keys again: their partition may be another one by now. */
 static void reroute(struct request *r)
 {
-    struct worker *w = r->w;
-    struct group *g = NULL;
     r->state = REQUEST_NEW;
-    g = worker_group(w, r->partition);
-    if (g == NULL) dispatch(r, kv_op_info(r->body.op));
-    else route(r, g);
+    dispatch(r, kv_op_info(r->body.op));
+}
+
+void request_redirect(struct request *r)
+{
+    if (r->body.pinned || r->body.hops > 0) {
+        r->phase = KV_PHASE_ROUTE;
+        request_fail(r, KV_WRONG_SHARD, NULL);
+        return;
+    }
+    reroute(r);
 }
 
 void request_wake(struct worker *w)

@@ -8,7 +8,7 @@
 struct request {
     struct kv_request body;
     void (*done)(struct request *r, const struct kv_reply *reply); /* then the request is gone */
-    void *owner;          /* of done */
+    void *owner;                                                   /* of done */
     uint64_t owner_id;
     struct worker *w;
     uint64_t deadline_ns;
@@ -16,37 +16,48 @@ struct request {
     bool is_write, maybe; /* maybe: bytes of it left and no answer proved it unapplied */
     bool doubted;         /* PROPOSED: it was so already when its entry was made */
     bool stamped;         /* the idempotency key is our own */
+    bool internal;        /* asked by the node itself: may use the system keyspace and what only nodes may write */
     uint32_t tries;
     enum kv_phase phase;
-    enum request_state { REQUEST_NEW, REQUEST_PARKED, REQUEST_PROPOSED, REQUEST_READING, REQUEST_FORWARDED, REQUEST_FANNED, REQUEST_AWAITING } state;
+    enum request_state { REQUEST_NEW,
+                         REQUEST_PARKED,
+                         REQUEST_PROPOSED,
+                         REQUEST_READING,
+                         REQUEST_FORWARDED,
+                         REQUEST_FANNED,
+                         REQUEST_AWAITING } state;
     uint64_t index, term; /* PROPOSED: of its entry; READING: the index to wait for */
     uint64_t context;     /* READING: of its ReadIndex; FORWARDED: id on the link */
     uint32_t forward_node;
-    uint64_t sent_life;   /* FORWARDED: the group's life in whose line it was sent; 0: none */
-    uint32_t partition;   /* where it was last sent */
-    void *memory;         /* owns the arguments once kept */
-    struct request *prev, *next;             /* worker's open list */
-    struct request *queue_next;              /* the group's queue it waits in */
-    struct fan *fan;
+    uint64_t sent_life;                 /* FORWARDED: the group's life in whose line it was sent; 0: none */
+    uint32_t partition;                 /* where it was last sent */
+    uint32_t range_epoch;               /* READING: of the partition when it was routed there */
+    void *memory;                       /* owns the arguments once kept */
+    struct request *prev, *next;        /* worker's open list */
+    struct request *queue_next;         /* the group's queue it waits in */
+    void *children;                     /* FANNED: the requests it became (fan.c, split.c) */
+    void (*abandon)(struct request *r); /* they go on, and nobody hears of them */
 };
 
 struct request *request_make(struct worker *w); /* NULL: over limit.queue or out of memory */
-void request_start(struct request *r); /* routes and runs it */
-bool request_own(struct request *r);   /* copies the arguments; false: out of memory, and it has been answered */
+void request_start(struct request *r);          /* routes and runs it */
+bool request_own(struct request *r);            /* copies the arguments; false: out of memory, and it has been answered */
 void request_finish(struct request *r, const struct kv_reply *reply);
 void request_fail(struct request *r, enum kv_err err, const char *detail); /* applied: no, or maybe if r->maybe */
-void request_absent(struct request *r); /* no replica of its partition is here: waits for one, inside its deadline */
-void request_park(struct request *r, uint64_t delay_ns); /* waits for a leader inside its deadline */
+void request_absent(struct request *r);                                    /* no replica of its partition is here: waits for one, inside its deadline */
+void request_park(struct request *r, uint64_t delay_ns);                   /* waits for a leader inside its deadline */
+/* Its partition is not that of its keys any more, and nothing was done: routed anew by them, at once; a sender who named
+ * the partition, or forwarded it, is told WRONG_SHARD. */
+void request_redirect(struct request *r);
 /* A forwarded one came back, was forgotten, or its link broke. Before it is parked or finished. */
 void request_returned(struct request *r, bool refused);
-void request_wake(struct worker *w);                     /* route again what is parked and due */
-void request_tick(struct worker *w, uint64_t now_ns);    /* deadlines and due retries */
+void request_wake(struct worker *w);                  /* route again what is parked and due */
+void request_tick(struct worker *w, uint64_t now_ns); /* deadlines and due retries */
 void request_drop_all(struct worker *w);
 void request_free_spares(struct worker *w);
 
 /* fan.c: operations over many keys or all partitions, as several requests. True: taken. */
 bool fan_start(struct request *r);
-void fan_abandon(struct request *r); /* its parts go on, and nobody hears of them */
 void fan_free_cursors(struct worker *w);
 /* scan.c: KVSCAN and KVCOUNT, over one partition's rows and off the loop. */
 struct group;

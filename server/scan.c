@@ -8,8 +8,9 @@
 
 /* KVSCAN and KVCOUNT: one page of one partition, as of one instant of the applied state (R6).
  * The page ends at the row or byte budget; the reply's first element is the encoded key to go
- * on from, empty at the end of the asked range or of the partition. */
-enum { ROWS_MAX = 4096, PAGE_BYTES_MAX = 4 << 20 };
+ * on from, the end of the partition where that lies before the end of what was asked, and else empty. */
+enum { ROWS_MAX = 4096,
+       PAGE_BYTES_MAX = 4 << 20 };
 
 struct scan {
     struct store_scan io;
@@ -17,7 +18,7 @@ struct scan {
     struct request *request; /* NULL: gave up waiting */
     uint32_t group;
     uint64_t clock_ms, deadline_ns;
-    bool count_only;
+    bool count_only, is_cut; /* is_cut: the partition ends before the asked range does */
     struct kv_key from, to;
 };
 
@@ -76,6 +77,8 @@ static void scan_done(struct store_scan *io, enum kv_err err)
         if (io->more && io->row_count > 0) {
             key_set(&next, io->rows[io->row_count - 1].key);
             key_advance(&next);
+        } else if (s->is_cut) {
+            next = s->to;
         }
         resp_put_array(&out, s->count_only ? 2 : 1 + 4 * live);
         resp_put_bulk(&out, kv_key_slice(&next));
@@ -118,7 +121,8 @@ void scan_start(struct group *g, struct request *r)
     struct kv_slice from = r->body.args[0], to = r->body.args[1];
     struct kv_slice first = kv_key_slice(&g->descriptor.from), end = kv_key_slice(&g->descriptor.to);
     key_set(&s->from, kv_slice_cmp(from, first) < 0 ? first : from);
-    key_set(&s->to, to.size == 0 || (end.size != 0 && kv_slice_cmp(end, to) < 0) ? end : to);
+    s->is_cut = to.size != 0 && end.size != 0 && kv_slice_cmp(end, to) < 0;
+    key_set(&s->to, to.size == 0 || s->is_cut ? end : to);
     uint64_t wall = group_time_ms(g);
     s->w = w;
     s->request = r;
@@ -130,7 +134,7 @@ void scan_start(struct group *g, struct request *r)
                                 .range = {kv_key_slice(&s->from), kv_key_slice(&s->to)},
                                 .rows_max = rows_max < ROWS_MAX ? (uint32_t)rows_max : ROWS_MAX,
                                 .bytes_max = bytes_max > 0 && bytes_max < PAGE_BYTES_MAX ? (size_t)bytes_max
-                                                                                        : PAGE_BYTES_MAX,
+                                                                                         : PAGE_BYTES_MAX,
                                 .keys_only = count || bytes_max == 0};
     s->deadline_ns = r->deadline_ns;
     r->deadline_ns = UINT64_MAX; /* the page is bounded; it always answers */

@@ -12,12 +12,12 @@ enum { CHUNK_BYTES = 512 << 10 };
 struct transfer {
     struct transfer *next;
     struct worker *w;
-    struct group *g;      /* NULL: given up, freed by the callback under way */
+    struct group *g; /* NULL: given up, freed by the callback under way */
     raft_id to;
     uint32_t node;
-    uint64_t id, offset;  /* what the receiver is known to hold */
+    uint64_t id, offset;                 /* what the receiver is known to hold */
     uint64_t moved_ns, asked_ns, due_ns; /* last answer, last message, earliest next chunk */
-    bool exported, busy, waiting; /* busy: a disk call is under way; waiting: for an answer */
+    bool exported, busy, waiting;        /* busy: a disk call is under way; waiting: for an answer */
     struct store_export export;
     struct store_chunk chunk;
     uint8_t *bytes;
@@ -134,9 +134,7 @@ void transfer_send(struct group *g, raft_id to)
     t->moved_ns = env_now_ns(g->w->env);
     t->next = g->transfers;
     g->transfers = t;
-    t->export = (struct store_export){.done = export_done,
-                                      .group = g->id,
-                                      .range = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)}};
+    t->export = (struct store_export){.done = export_done, .group = g->id};
     t->busy = true;
     store_export(g->w->store, &t->export);
 }
@@ -213,8 +211,7 @@ static void inbound_remove(struct inbound *in)
 
 static void answer(struct inbound *in, bool installed, enum kv_err err)
 {
-    struct peer_snapshot m = {.group = in->group, .from = in->to, .to = in->from, .id = in->id, .offset = in->got,
-                              .answer = true, .installed = installed, .err = err};
+    struct peer_snapshot m = {.group = in->group, .from = in->to, .to = in->from, .id = in->id, .offset = in->got, .answer = true, .installed = installed, .err = err};
     peer_send_snapshot(in->w->peers, in->node, &m);
 }
 
@@ -302,10 +299,25 @@ static void destroy_done(struct store_destroy *d, enum kv_err err)
     else create_start(in);
 }
 
+/* Another replica here still holds a part of that range: it has a split to apply, or to go. Until then its rows are its
+ * own (R9). */
+static bool is_in_the_way(const struct inbound *in)
+{
+    struct kv_range range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)};
+    uint32_t other = store_overlap(in->w->store, range, in->group);
+    if (other == UINT32_MAX) return false;
+    JOURNAL(in->w->journal, raft, INFO, "snapshot-waits", "group=%u replica=%u for=%u", in->group, in->to, other);
+    return true;
+}
+
 static void received_whole(struct inbound *in)
 {
     struct worker *w = in->w;
     JOURNAL(w->journal, raft, DEBUG, "snapshot-received", "group=%u replica=%u", in->group, in->to);
+    if (is_in_the_way(in)) { /* by now */
+        give_up(in, KV_BUSY, "overlap");
+        return;
+    }
     struct group *g = worker_group(w, in->group);
     if (g != NULL && g->replica == in->to) {
         if (raft_needs_snapshot(g->raft, in->snapshot.index, in->snapshot.term)) {
@@ -404,8 +416,7 @@ void transfer_receive(struct worker *w, uint32_t node, const struct peer_snapsho
     }
     if (g != NULL && g->replica == s->to) {
         /* A message of the sender's term keeps our leader alive while we are behind. */
-        struct raft_msg beat = {.type = RAFT_SNAPSHOT, .from = s->from, .to = s->to, .term = s->term, .index = s->index,
-                                .index_term = s->index_term};
+        struct raft_msg beat = {.type = RAFT_SNAPSHOT, .from = s->from, .to = s->to, .term = s->term, .index = s->index, .index_term = s->index_term};
         raft_step(g->raft, &beat, env_now_ns(w->env));
         group_touch(g);
     }
@@ -415,6 +426,11 @@ void transfer_receive(struct worker *w, uint32_t node, const struct peer_snapsho
     }
     if (in == NULL) in = inbound_make(w, node, s);
     if (in == NULL) return;
+    if (is_in_the_way(in)) {
+        answer(in, false, KV_BUSY);
+        inbound_remove(in);
+        return;
+    }
     in->heard_ns = env_now_ns(w->env);
     if (g != NULL && g->replica == s->to && !raft_needs_snapshot(g->raft, s->index, s->index_term)) {
         answer_needless(in, g); /* installed, and the answer was lost; or caught up meanwhile */

@@ -16,7 +16,8 @@
 /* The turn. Whatever arrived is stepped at once; at the end of the turn every group that
  * changed is pumped, the store writes and syncs once for all of them, and each peer and
  * each client gets one write. */
-enum { VALUE_FEATURE_BYTES_MAX = 8 << 20, REPLICAS_MAX = 16 };
+enum { VALUE_FEATURE_BYTES_MAX = 8 << 20,
+       REPLICAS_MAX = 16 };
 static const uint64_t dedup_retention_ms = KV_DEDUP_MS;
 
 uint64_t worker_random(struct worker *w)
@@ -111,8 +112,42 @@ static void turn_end(struct env_task *t)
     if (w->dirty != NULL || w->woken || log_has_queued(store_log(w->store))) worker_turn(w);
 }
 
+static int range_order(const void *a, const void *b)
+{
+    struct group *const *x = a, *const *y = b;
+    return kv_slice_cmp(kv_key_slice(&(*x)->descriptor.from), kv_key_slice(&(*y)->descriptor.from));
+}
+
+static void map_ranges(struct worker *w)
+{
+    struct group **ranges = realloc(w->ranges, (w->groups.count + 1) * sizeof *ranges);
+    if (ranges == NULL) abort(); /* nothing could be found any more; the log replays all of it */
+    w->ranges = ranges;
+    w->range_count = 0;
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) ranges[w->range_count++] = v;
+    qsort(ranges, w->range_count, sizeof *ranges, range_order);
+}
+
+struct group *worker_find(const struct worker *w, struct kv_slice encoded)
+{
+    uint32_t low = 0, high = w->range_count; /* the first that begins behind the key */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (kv_slice_cmp(kv_key_slice(&w->ranges[middle]->descriptor.from), encoded) <= 0) low = middle + 1;
+        else high = middle;
+    }
+    if (low == 0) return NULL;
+    struct group *g = w->ranges[low - 1];
+    struct kv_range range = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
+    return kv_range_has(range, encoded) ? g : NULL;
+}
+
 void worker_map_groups(struct worker *w)
 {
+    map_ranges(w);
     memset(w->slots, 0, sizeof w->slots);
     uint32_t cursor = 0;
     uint16_t count = 0; /* at most one group a slot */
@@ -267,6 +302,7 @@ static enum kv_err open_groups(struct worker *w, char *why, size_t why_size)
     while (store_group_next(w->store, &cursor, &id)) {
         struct store_group sg;
         if (!store_group_get(w->store, id, &sg) || sg.state == CHECKPOINT_GROUP_TOMBSTONE) continue;
+        if (sg.unborn) continue; /* until its parent has applied its birth again */
         if (sg.log.damaged) {
             /* Not proven intact: it stays away, says so, and gets a successor (R4). */
             JOURNAL(w->journal, store, WARN, "replica-not-intact", "group=%u replica=%u why=damaged", id, sg.replica);
@@ -508,6 +544,7 @@ void worker_destroy(struct worker *w)
     scrub_drop(w);
     while (kv_map_next(&w->groups, &cursor, &id, &v)) group_close(v);
     kv_map_free(&w->groups);
+    free(w->ranges);
     while (w->jobs != NULL) {
         struct worker_job *j = w->jobs;
         worker_job_end(j);

@@ -24,13 +24,13 @@ enum {
 
 struct log_options {
     struct disk *disk;
-    uint64_t store_id;         /* random, of this data directory; inside every checksum (R4) */
-    uint64_t segment_bytes;    /* of the first segments; 0 = LOG_SEGMENT_BYTES_MIN */
-    uint64_t segment_bytes_max; /* 0 = LOG_SEGMENT_BYTES_MAX */
-    uint64_t cache_bytes_max;  /* entry bytes kept in memory; 0 = 16 MiB. Undurable entries are kept beyond it */
-    uint64_t append_bytes_max; /* not yet durable; beyond it log_append refuses; 0 = 256 MiB */
-    uint32_t reserve_segments; /* zero-written ahead; 0 = 2 (R15) */
-    uint64_t reserve_bytes;    /* of the device, left free by claiming: for checkpoints (R15); 0 = none */
+    uint64_t store_id;                                /* random, of this data directory; inside every checksum (R4) */
+    uint64_t segment_bytes;                           /* of the first segments; 0 = LOG_SEGMENT_BYTES_MIN */
+    uint64_t segment_bytes_max;                       /* 0 = LOG_SEGMENT_BYTES_MAX */
+    uint64_t cache_bytes_max;                         /* entry bytes kept in memory; 0 = 16 MiB. Undurable entries are kept beyond it */
+    uint64_t append_bytes_max;                        /* not yet durable; beyond it log_append refuses; 0 = 256 MiB */
+    uint32_t reserve_segments;                        /* zero-written ahead; 0 = 2 (R15) */
+    uint64_t reserve_bytes;                           /* of the device, left free by claiming: for checkpoints (R15); 0 = none */
     void (*poisoned)(void *context, enum kv_err err); /* a write or sync failed: final (R15) */
     void *context;
 };
@@ -41,7 +41,7 @@ struct log_entry {
     struct kv_slice bytes;
 };
 
-struct log_append { /* embed it; entries are copied at once, the struct stays yours until done */
+struct log_append {                                      /* embed it; entries are copied at once, the struct stays yours until done */
     void (*done)(struct log_append *a, enum kv_err err); /* durable, or KV_POISONED */
     uint32_t group;
     bool hard_changed; /* term, vote, commit below are new */
@@ -54,7 +54,7 @@ struct log_append { /* embed it; entries are copied at once, the struct stays yo
     struct log_append *next; /* private */
 };
 
-struct log_fetch { /* an asynchronous read of entries no longer cached */
+struct log_fetch {                                      /* an asynchronous read of entries no longer cached */
     void (*done)(struct log_fetch *f, enum kv_err err); /* KV_NOT_FOUND: compacted meanwhile; KV_CORRUPT */
     uint32_t group;
     uint64_t first;
@@ -101,6 +101,7 @@ void log_destroy(struct log *l);
 /* Groups. Created and destroyed by records in the log, durable with the next append's sync. */
 enum kv_err log_group_create(struct log *l, uint32_t group, uint32_t replica,
                              uint64_t compacted_index, uint64_t compacted_term);
+bool log_takes(const struct log *l, size_t bytes); /* records of that size would not be refused now */
 void log_group_destroy(struct log *l, uint32_t group);
 /* Its rows turned out not to be intact: from now on it is damaged, as if the log were (R4). An error
  * means only that a restart may have to find out again. */
@@ -141,22 +142,27 @@ enum kv_err log_reset(struct log *l, uint32_t group, uint64_t index, uint64_t te
 /* The group whose oldest needed entry stands in the oldest segment, and the index up to
  * which it would have to be released to free that segment; false if nothing pins. */
 bool log_oldest(const struct log *l, uint32_t *group, uint64_t *index);
-uint64_t log_bytes(const struct log *l);       /* of all segments on disk */
-uint64_t log_bytes_live(const struct log *l);  /* in segments that hold needed entries */
+uint64_t log_bytes(const struct log *l);      /* of all segments on disk */
+uint64_t log_bytes_live(const struct log *l); /* in segments that hold needed entries */
 uint64_t log_bytes_undurable(const struct log *l);
 bool log_is_poisoned(const struct log *l);
-bool log_is_full(const struct log *l);         /* no segment can be claimed now: refuse users' writes */
-bool log_is_busy(const struct log *l);         /* a quarter of append_bytes_max waits: refuse them with KV_BUSY */
+bool log_is_full(const struct log *l);           /* no segment can be claimed now: refuse users' writes */
+bool log_is_busy(const struct log *l);           /* a quarter of append_bytes_max waits: refuse them with KV_BUSY */
 uint64_t log_bytes_claimed(const struct log *l); /* on disk and still empty: what an append finds at once */
-uint64_t log_syncs(const struct log *l);       /* done since log_create() */
-uint64_t log_sync_ns_max(const struct log *l); /* slowest of the last 16 syncs */
+uint64_t log_syncs(const struct log *l);         /* done since log_create() */
+uint64_t log_sync_ns_max(const struct log *l);   /* slowest of the last 16 syncs */
 
 /* Offline: every record of a segment file, for kvlog and the tests. */
-enum log_record_kind { LOG_RECORD_ENTRY = 1, LOG_RECORD_HARD, LOG_RECORD_TRUNCATE, LOG_RECORD_GROUP, LOG_RECORD_RESET, LOG_RECORD_DESTROY };
-enum { /* flags of LOG_RECORD_GROUP */
-    LOG_GROUP_BEGINS = 1, /* a new life: whatever was before is dead */
-    LOG_GROUP_REBASE = 2, /* all its entries follow again in the same batch */
-    LOG_GROUP_DAMAGED = 4 /* not proven intact: stays so until a new life begins (R4) */
+enum log_record_kind { LOG_RECORD_ENTRY = 1,
+                       LOG_RECORD_HARD,
+                       LOG_RECORD_TRUNCATE,
+                       LOG_RECORD_GROUP,
+                       LOG_RECORD_RESET,
+                       LOG_RECORD_DESTROY };
+enum {                       /* flags of LOG_RECORD_GROUP */
+       LOG_GROUP_BEGINS = 1, /* a new life: whatever was before is dead */
+       LOG_GROUP_REBASE = 2, /* all its entries follow again in the same batch */
+       LOG_GROUP_DAMAGED = 4 /* not proven intact: stays so until a new life begins (R4) */
 };
 struct log_record {
     enum log_record_kind kind;

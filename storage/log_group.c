@@ -5,6 +5,11 @@
 /* Groups of the log: their lives begin and end by records, and what is known of them is
  * answered from the index and the cache. */
 
+bool log_takes(const struct log *l, size_t bytes)
+{
+    return !l->poisoned && log_room(l, bytes) == KV_OK;
+}
+
 enum kv_err log_group_create(struct log *l, uint32_t group, uint32_t replica, uint64_t compacted_index,
                              uint64_t compacted_term)
 {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "client/base/mutant.h"
+#include "storage/command.h"
 #include "storage/snapshot_file.h"
 #include "storage/store_impl.h"
 #include "storage/value.h"
@@ -22,7 +23,7 @@ struct outgoing {
     struct checkpoint_cursor *cursor; /* of `class`; NULL: not yet sought */
     enum store_class class;
     uint32_t group;
-    struct kv_range range;
+    struct kv_key from, to; /* as of the mark: by now the group may have been split */
     char file[SNAPSHOT_FILE_BYTES];
     struct snapshot_writer writer;
     bool begun, sealed, found, rotten;
@@ -41,15 +42,25 @@ static void export_mark(void *context, const struct checkpoint_mark *m)
     if (!slice_dup(m->descriptor, &e->mark.descriptor)) e->mark_err = KV_BUSY;
 }
 
+static struct kv_range export_range(const struct outgoing *e)
+{
+    return (struct kv_range){kv_key_slice(&e->from), kv_key_slice(&e->to)};
+}
+
 static enum kv_err export_begin(struct outgoing *e)
 {
     enum kv_err err = e->checkpoint->ops->marks(e->view, export_mark, e);
     if (err != KV_OK) return err;
     if (!e->found) return KV_NOT_FOUND;
     if (e->mark_err != KV_OK) return e->mark_err;
+    struct descriptor d;
+    err = descriptor_decode(e->mark.descriptor, &d);
+    if (err != KV_OK) return err;
+    e->from = d.from;
+    e->to = d.to;
     if (MUTANT(snapshot_wrong_index)) e->mark.index++;
     e->begun = true;
-    return snapshot_begin(&e->writer, e->disk, e->file, &e->mark, e->range);
+    return snapshot_begin(&e->writer, e->disk, e->file, &e->mark, export_range(e));
 }
 
 /* One row, or the step to the next class. KV_NOT_FOUND: all classes are through. */
@@ -59,13 +70,13 @@ static enum kv_err export_row(struct outgoing *e)
     if (e->class == STORE_CLASSES) return KV_NOT_FOUND;
     enum kv_err err;
     if (e->cursor == NULL) {
-        err = ops->seek(e->view, e->class, e->range.from, &e->cursor);
+        err = ops->seek(e->view, e->class, export_range(e).from, &e->cursor);
         if (err != KV_OK) return err;
     }
     struct store_row row;
     struct value v;
     err = ops->next(e->cursor, &row);
-    if (err == KV_OK && kv_range_has(e->range, row.key)) {
+    if (err == KV_OK && kv_range_has(export_range(e), row.key)) {
         e->rotten = row.class == STORE_DATA && value_read(row.key, row.value, &v) != KV_OK;
         if (e->rotten) return KV_CORRUPT; /* R21: bit rot is not passed on */
         return snapshot_put(&e->writer, &row);
@@ -179,7 +190,6 @@ void store_export(struct store *s, struct store_export *user)
     e->disk = s->o.disk;
     e->checkpoint = s->o.checkpoint;
     e->group = user->group;
-    e->range = user->range;
     snprintf(e->file, sizeof e->file, "export-%u-%llu.snap", user->group,
              (unsigned long long)++s->names);
     job_begin(s, &e->job);

@@ -17,7 +17,7 @@ struct store;
 
 struct store_options {
     struct disk *disk;
-    struct checkpoint *checkpoint; /* owned by the caller, outlives the store */
+    struct checkpoint *checkpoint;     /* owned by the caller, outlives the store */
     uint64_t (*now_ns)(void *context); /* env time, for the rate of checkpoints and sync times */
     void (*poisoned)(void *context, enum kv_err err);
     void *context;
@@ -37,7 +37,7 @@ struct store_options {
 enum kv_err store_open(const struct store_options *o, uint64_t store_id_seed, uint32_t node_id,
                        struct store **out);
 uint64_t store_id(const struct store *s);
-bool store_is_fresh(const struct store *s); /* the directory was empty */
+bool store_is_fresh(const struct store *s);      /* the directory was empty */
 const char *store_damage(const struct store *s); /* text for people, NULL: intact */
 /* Drains the disk; requests under way are forgotten without done. Before the checkpoint is
  * destroyed (or crashed) and before the disk is. */
@@ -46,13 +46,14 @@ bool store_is_idle(const struct store *s); /* nothing is under way, everything a
 
 /* Groups: what recovery found and what was made since. */
 struct store_group {
-    struct log_group log;      /* hard state, runs, compaction point */
+    struct log_group log; /* hard state, runs, compaction point */
     uint64_t applied, applied_term, clock_ms;
-    uint64_t checkpointed;     /* index of the last committed mark: entries above it are needed */
+    uint64_t checkpointed;          /* index of the last committed mark: entries above it are needed */
     uint64_t owed_index, owed_term; /* INSTALLING: the snapshot that its rows and log were given up for */
-    struct kv_slice descriptor; /* as of `applied`; valid until the next store_describe */
+    struct kv_slice descriptor;     /* as of `applied`; valid until the next store_describe */
     uint32_t replica;
     enum checkpoint_group_state state;
+    bool unborn; /* see store_group_birth(); counts as damaged until then */
 };
 /* Tombstoned groups are found (state TOMBSTONE, `replica` the highest that was here, no
  * descriptor, no log), groups still being created are not. */
@@ -64,6 +65,15 @@ bool store_group_next(const struct store *s, uint32_t *cursor, uint32_t *group);
  * carry a hard state; its entries must be none. */
 enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica,
                                struct kv_slice descriptor, struct log_append *a);
+/* A group comes to life by an entry of another one, as part of applying that: its rows are those which stand in its
+ * range already. Exists at once; no disk is waited for. It becomes durable as rows do, with the checkpoint that holds the
+ * parent's entry, or by applying that again: a life that the log then knows already goes on (unborn until then).
+ * KV_CONFLICT: this or a later replica is or was here (R4), nothing happens. Other errors poison. */
+enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
+                              uint64_t clock_ms);
+bool store_has_room(const struct store *s, uint32_t groups); /* for so many births; else apply the entry later */
+/* A group other than `except` that has rows in the range by its descriptor (R9); UINT32_MAX: none. */
+uint32_t store_overlap(const struct store *s, struct kv_range range, uint32_t except);
 /* Tombstones the replica durably and deletes the rows of `range`, with the next checkpoint;
  * done on the loop. The rows are gone at once. KV_NOT_FOUND: no such group. */
 struct store_destroy {
@@ -88,11 +98,13 @@ void store_release(struct store *s, uint32_t group, uint64_t index);
 
 /* The state. Rows of one applied entry become visible together and in memory;
  * the log makes them durable. `index` = applied + 1. */
-enum store_op_kind { STORE_PUT, STORE_DELETE, STORE_DELETE_RANGE };
+enum store_op_kind { STORE_PUT,
+                     STORE_DELETE,
+                     STORE_DELETE_RANGE };
 struct store_op {
     enum store_op_kind kind;
-    struct store_row row;       /* PUT, DELETE */
-    struct kv_range range;      /* DELETE_RANGE: rows of row.class */
+    struct store_row row;  /* PUT, DELETE */
+    struct kv_range range; /* DELETE_RANGE: rows of row.class */
 };
 /* memtable_hint() for the table that the next store_apply() writes. */
 uint32_t store_hint(const struct store *s, enum store_class class, struct kv_slice key, struct kv_slice sub);
@@ -110,14 +122,14 @@ enum kv_err store_get(struct store *s, enum store_class class, struct kv_slice k
 struct store_scan {
     void (*done)(struct store_scan *s, enum kv_err err);
     enum store_class class;
-    struct kv_range range;  /* borrowed until done */
-    uint32_t rows_max;      /* budgets: stops after either; at least one row */
+    struct kv_range range; /* borrowed until done */
+    uint32_t rows_max;     /* budgets: stops after either; at least one row */
     size_t bytes_max;
-    bool keys_only;         /* values are returned without their payload: VALUE_HEADER_BYTES at most */
+    bool keys_only; /* values are returned without their payload: VALUE_HEADER_BYTES at most */
     /* out, owned by the scan until store_scan_free() */
     struct store_row *rows;
     uint32_t row_count;
-    bool more;              /* the range may hold rows behind the last one */
+    bool more; /* the range may hold rows behind the last one */
     void *memory;
     struct disk_request io;
 };
@@ -135,19 +147,18 @@ void store_checkpoint(struct store *s, struct store_wait *w); /* waits for one t
 uint32_t store_pressure(const struct store *s);
 bool store_is_full(const struct store *s); /* the disk is: refuse writes with KV_NO_SPACE (R15) */
 
-/* Snapshots of one group's range (R11). Export copies under one view into a sealed file
- * whose index is that view's mark; chunks of it are then read and sent. */
+/* Snapshots of one group (R11). Export copies under one view into a sealed file whose index, and range, are those of
+ * that view's mark; chunks of it are then read and sent. */
 struct store_snapshot {
     uint64_t index, term, clock_ms; /* the mark */
     struct kv_slice descriptor;     /* owned by the snapshot */
     uint64_t bytes;
-    uint64_t checksum;              /* XXH3-64 of the whole file */
+    uint64_t checksum; /* XXH3-64 of the whole file */
     char file[64];
 };
 struct store_export {
     void (*done)(struct store_export *e, enum kv_err err); /* KV_NOT_FOUND: nothing applied yet, or no such group */
     uint32_t group;
-    struct kv_range range; /* borrowed until done */
     struct store_snapshot out; /* descriptor freed, file removed by store_export_free() */
     struct disk_request io;
     void *impl;
@@ -167,7 +178,7 @@ struct store_chunk { /* reads or writes a piece of a snapshot file, off the loop
  * removes them. Exports take names that begin with "export-". */
 void store_chunk_read(struct store *s, struct store_chunk *c);
 void store_chunk_write(struct store *s, struct store_chunk *c); /* creates the file at offset 0 */
-void store_file_remove(struct store *s, const char *file); /* behind what is under way */
+void store_file_remove(struct store *s, const char *file);      /* behind what is under way */
 /* Installs a received file: checks it whole first (KV_CORRUPT), marks the group
  * `installing`, replaces the rows of `range`, sets the mark; the log is reset behind
  * the snapshot's index, term and vote are kept. A crash in between is found by
@@ -191,7 +202,7 @@ void store_install(struct store *s, struct store_install *i);
 struct store_hash {
     void (*done)(struct store_hash *h, enum kv_err err); /* KV_BUSY: try again; KV_CORRUPT: a row is rotten */
     uint32_t group;
-    struct kv_range range; /* borrowed until done */
+    struct kv_range range;      /* borrowed until done */
     uint64_t index, hash, rows; /* out */
 };
 /* An error is told at once, and done not called. KV_BUSY: a checkpoint is under way. */

@@ -19,9 +19,12 @@
  *
  * and back on the loop: the view is renewed, only then the table dropped (R6). Its
  * memory is given back off the loop, as unmapping takes milliseconds. */
-enum fold_state { FOLD_CUT, FOLD_BARRIER, FOLD_RUNNING, FOLD_RETRY };
+enum fold_state { FOLD_CUT,
+                  FOLD_BARRIER,
+                  FOLD_RUNNING,
+                  FOLD_RETRY };
 enum {
-    FOLD_ROWS = 8192,         /* in a transaction, before one more group may wait for the next */
+    FOLD_ROWS = 8192,          /* in a transaction, before one more group may wait for the next */
     TABLE_ROWS_MAX = 128 << 10 /* each may dirty a page of 4 KiB */
 };
 #define FOLD_RETRY_NS UINT64_C(1000000000)
@@ -31,11 +34,11 @@ struct fold {
     struct job job;
     enum fold_state state;
     struct checkpoint *checkpoint;
-    const struct memtable *table;  /* the store's frozen one; NULL: only marks */
+    const struct memtable *table; /* the store's frozen one; NULL: only marks */
     struct fold_part {
         struct kv_slice from;        /* in `bytes`; rows up to the next part's are of this group, if of any */
         struct checkpoint_mark mark; /* its descriptor too */
-    } *parts;                        /* of groups that changed, by `from` */
+    } * parts;                       /* of groups that changed, by `from` */
     uint32_t part_count;
     uint8_t *bytes;
     bool is_whole; /* parts may not be told apart: one transaction */
@@ -199,7 +202,7 @@ static void fold_finish(struct fold *f)
         store_poison(s, err);
         return;
     }
-    if (f->table != NULL) { /* still what the checkpoint says of its keys */
+    if (f->table != NULL) {           /* still what the checkpoint says of its keys */
         memtable_destroy(s->retired); /* left over where it was not needed for the active one */
         s->retired = s->frozen;
         s->frozen = NULL;
@@ -285,7 +288,7 @@ static bool parts_copy(struct fold *f, const struct store *s)
         struct fold_part *p = &f->parts[f->part_count++];
         /* A group on its way in or out deletes a range that is not, or no longer, its own. */
         bool owns = g->state == CHECKPOINT_GROUP_LIVE && g->has_range;
-        f->is_whole |= !owns;
+        f->is_whole |= !owns || g->newborn; /* with its parent's mark, or the entry that it was born by is lost */
         p->mark = group_mark(g);
         p->mark.descriptor = bytes_copy(&at, p->mark.descriptor);
         if (owns) p->from = bytes_copy(&at, kv_key_slice(&g->from));

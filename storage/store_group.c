@@ -10,6 +10,8 @@
  * recovery undoes what stands halfway:
  *
  *   log without entries, no mark     the creation was cut: the replica was never here
+ *   log with entries, no mark        born by an entry of another group, which is not in that group's mark
+ *                                    either: it waits, unborn, until that entry is applied again
  *   mark TOMBSTONE, log              the destruction was cut: the log follows
  *   mark LIVE beyond the log's end   an install was cut before its log reset (R8 excludes
  *                                    all else: a checkpoint holds only what the log had)
@@ -239,8 +241,8 @@ static enum kv_err group_reconcile(struct store *s, struct group *g)
                                              : installing_reconcile(s, g, &lg);
 }
 
-/* A group that only the log knows. */
-static enum kv_err group_adopt(struct store *s, uint32_t group)
+/* A group that only the log knows. Its parent has a mark, if it has one. */
+static enum kv_err group_adopt(struct store *s, uint32_t group, bool has_parent)
 {
     struct log_group lg;
     if (!log_group_get(s->log, group, &lg)) return KV_OK;
@@ -252,7 +254,8 @@ static enum kv_err group_adopt(struct store *s, uint32_t group)
     if (g == NULL) return KV_BUSY;
     g->replica = lg.replica;
     g->state = CHECKPOINT_GROUP_LIVE;
-    group_damaged(s, g, "the checkpoint knows nothing of it");
+    if (has_parent) g->unborn = true;
+    else group_damaged(s, g, "the checkpoint knows nothing of it");
     return KV_OK;
 }
 
@@ -273,8 +276,11 @@ enum kv_err groups_recover(struct store *s)
     struct marks marks = {.s = s, .err = KV_OK};
     enum kv_err err = c->ops->marks(s->view, mark_load, &marks);
     if (err == KV_OK) err = marks.err;
-    for (uint32_t i = 0; i < s->group_count && err == KV_OK; i++)
+    bool has_parent = false;
+    for (uint32_t i = 0; i < s->group_count && err == KV_OK; i++) {
+        has_parent = has_parent || s->ordered[i]->state == CHECKPOINT_GROUP_LIVE;
         err = group_reconcile(s, s->ordered[i]);
+    }
 
     uint32_t cursor = 0, group, count = 0, room = 0, *unknown = NULL;
     while (err == KV_OK && log_group_next(s->log, &cursor, &group)) {
@@ -291,7 +297,7 @@ enum kv_err groups_recover(struct store *s)
         unknown[count++] = group;
     }
     for (uint32_t i = 0; i < count && err == KV_OK; i++)
-        err = group_adopt(s, unknown[i]);
+        err = group_adopt(s, unknown[i], has_parent);
     free(unknown);
     if (err == KV_OK) c->ops->rotten(c, rotten_found, s);
     return err == KV_OK ? c->ops->view_renew(s->view) : err;
@@ -321,10 +327,11 @@ bool store_group_get(const struct store *s, uint32_t group, struct store_group *
         .descriptor = g->descriptor,
         .replica = g->replica,
         .state = g->state,
+        .unborn = g->unborn,
     };
     if (g->state == CHECKPOINT_GROUP_TOMBSTONE || !log_group_get(s->log, group, &out->log))
         out->log = (struct log_group){.group = group, .replica = g->replica};
-    out->log.damaged = out->log.damaged || g->damaged;
+    out->log.damaged = out->log.damaged || g->damaged || g->unborn;
     return true;
 }
 
@@ -358,7 +365,7 @@ static void group_release(struct store *s, struct group *g)
 void store_release(struct store *s, uint32_t group, uint64_t index)
 {
     struct group *g = group_find(s, group);
-    if (g == NULL || g->state != CHECKPOINT_GROUP_LIVE || g->creating || g->damaged) return;
+    if (g == NULL || g->state != CHECKPOINT_GROUP_LIVE || g->creating || g->damaged || g->unborn) return;
     if (index > g->released) g->released = index;
     group_release(s, g);
 }
@@ -372,6 +379,7 @@ void group_checkpointed(struct store *s, const struct checkpoint_mark *m)
         return;
     g->checkpointed = m->index;
     g->checkpointed_clock_ms = m->clock_ms;
+    g->newborn = false;
     if (!g->creating && !g->damaged) group_release(s, g);
 }
 
@@ -469,6 +477,56 @@ enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica
     job_begin(s, &c->job);
     store_checkpoint(s, &c->wait);
     return KV_OK;
+}
+
+/* Birth: no disk is waited for. If the machine stops before the next checkpoint, the parent's entry is
+ * applied again, and with it this; what the log holds of the life by then goes on. */
+
+enum { BIRTH_BYTES = 64 }; /* in the log */
+
+bool store_has_room(const struct store *s, uint32_t groups)
+{
+    return !s->poisoned && log_takes(s->log, (size_t)groups * BIRTH_BYTES);
+}
+
+static enum kv_err birth_of_new(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor)
+{
+    struct group *g = group_add(s, group);
+    if (g == NULL || !group_descriptor_set(g, descriptor)) return KV_BUSY;
+    g->replica = replica;
+    return log_group_create(s->log, group, replica, 0, 0);
+}
+
+enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
+                              uint64_t clock_ms)
+{
+    if (s->poisoned) return KV_POISONED;
+    struct group *g = group_find(s, group);
+    if (g != NULL && !(g->unborn && g->replica == replica)) return KV_CONFLICT;
+    enum kv_err err = KV_OK;
+    if (g == NULL) err = birth_of_new(s, group, replica, descriptor);
+    else if (!group_descriptor_set(g, descriptor)) err = KV_BUSY;
+    if (err != KV_OK) { /* half a group is in memory: as in store_apply() */
+        store_poison(s, err);
+        return err;
+    }
+    g = group_find(s, group);
+    g->state = CHECKPOINT_GROUP_LIVE;
+    g->unborn = false;
+    g->newborn = g->dirty = true;
+    g->clock_ms = clock_ms;
+    store_checkpoint(s, NULL); /* until then what is released of the parent's log ends before that entry */
+    return KV_OK;
+}
+
+uint32_t store_overlap(const struct store *s, struct kv_range range, uint32_t except)
+{
+    for (uint32_t i = 0; i < s->group_count; i++) {
+        const struct group *g = s->ordered[i];
+        if (g->group == except || g->state == CHECKPOINT_GROUP_TOMBSTONE || !g->has_range) continue;
+        if (kv_range_meets(range, (struct kv_range){kv_key_slice(&g->from), kv_key_slice(&g->to)})) return g->group;
+    }
+    return UINT32_MAX;
 }
 
 /* Destroying: the rows go as deleted ranges through the memtable, and the tombstone with

@@ -35,13 +35,15 @@ struct group {
     bool destroying; /* a tombstone, but not yet a durable one */
     bool installing; /* a snapshot is on its way in */
     bool damaged;
-    bool dirty; /* its mark goes with the next checkpoint */
+    bool unborn;  /* the log knows it, and the entry of another group that it was born by is to be applied again */
+    bool newborn; /* without a committed mark yet: its first one stands beside its parent's */
+    bool dirty;   /* its mark goes with the next checkpoint */
     uint64_t applied, applied_term, clock_ms;
     uint64_t checkpointed, released;
     uint64_t owed_index, owed_term; /* INSTALLING: the snapshot's, of which the mark says them too */
     uint64_t checkpointed_clock_ms; /* of the last committed mark: no entry is applied again with an earlier one */
-    struct kv_slice descriptor; /* owned */
-    struct kv_slice wipe; /* owned; INSTALLING: the mark's descriptor, see install_mark_write() */
+    struct kv_slice descriptor;     /* owned */
+    struct kv_slice wipe;           /* owned; INSTALLING: the mark's descriptor, see install_mark_write() */
     /* From the descriptor, for the dedup sweep; no range if it does not decode. */
     bool has_range;
     struct kv_key from, to;
@@ -59,11 +61,11 @@ struct store {
     struct log *log;
     struct checkpoint_view *view;
     struct memtable *active, *frozen;
-    struct memtable *retired;    /* the one checkpointed last: reads of its keys need no checkpoint, and what they fetched from there joins it; NULL: none */
-    struct kv_map groups; /* -> struct group */
+    struct memtable *retired; /* the one checkpointed last: reads of its keys need no checkpoint, and what they fetched from there joins it; NULL: none */
+    struct kv_map groups;     /* -> struct group */
     struct group **ordered;
     uint32_t group_count, group_room;
-    struct fold *fold; /* the checkpoint under way; owns no more than it says */
+    struct fold *fold;                         /* the checkpoint under way; owns no more than it says */
     struct store_wait *waiting, **waiting_end; /* for a checkpoint cut from now on */
     bool fold_asked;
     uint64_t retry_ns, space_ns; /* not before */

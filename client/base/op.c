@@ -9,7 +9,7 @@
 #include <assert.h>
 
 static const struct kv_op_info infos[KV_OP_CODE_MAX + 1] = {
-#define X(name, code, kind, amin, amax, first, last, step)                                         \
+#define X(name, code, kind, amin, amax, first, last, step) \
     [code] = {#name, KV_OP_KIND_##kind, amin, amax, first, last, step},
     KV_OPS(X)
 #undef X
@@ -21,30 +21,84 @@ static const uint8_t padded[KV_OP_CODE_MAX + 1][OP_NAME_BYTES_MAX] = {
     KV_OPS(X)
 #undef X
 };
-#define X(name, code, kind, amin, amax, first, last, step)                                         \
+#define X(name, code, kind, amin, amax, first, last, step) \
     static_assert(sizeof #name <= OP_NAME_BYTES_MAX && (code) <= KV_OP_CODE_MAX, "table bounds");
 KV_OPS(X)
 #undef X
 
 static const uint8_t slots[OP_SLOTS] = {
-    [0] = KV_OP_SETNX, [8] = KV_OP_GETEX, [9] = KV_OP_SET, [10] = KV_OP_DECRBY,
-    [15] = KV_OP_KVPUT, [17] = KV_OP_DBSIZE, [22] = KV_OP_INCRBY, [23] = KV_OP_RANDOMKEY,
-    [24] = KV_OP_INCRBYFLOAT, [30] = KV_OP_GETBIT, [31] = KV_OP_DESCRIBE, [39] = KV_OP_TOUCH,
-    [40] = KV_OP_LCS, [42] = KV_OP_PEXPIRETIME, [45] = KV_OP_KVSTATUS, [48] = KV_OP_EXPIRETIME,
-    [50] = KV_OP_GETSET, [54] = KV_OP_KVREPLACE, [62] = KV_OP_RENAME, [68] = KV_OP_RENAMENX,
-    [70] = KV_OP_KVDEL, [74] = KV_OP_KVCAS, [75] = KV_OP_FLUSHDB, [76] = KV_OP_KVFLUSH,
-    [83] = KV_OP_DECR, [84] = KV_OP_CLOCK, [88] = KV_OP_KVMAP, [90] = KV_OP_PERSIST,
-    [91] = KV_OP_KVPING, [93] = KV_OP_SETRANGE, [94] = KV_OP_INCR, [96] = KV_OP_MGET,
-    [98] = KV_OP_NOOP, [100] = KV_OP_BITPOS, [101] = KV_OP_PTTL, [104] = KV_OP_APPEND,
-    [106] = KV_OP_KVSCAN, [110] = KV_OP_SETEX, [113] = KV_OP_KEYS, [114] = KV_OP_DEL,
-    [116] = KV_OP_TYPE, [128] = KV_OP_EXPIRE, [131] = KV_OP_SETBIT, [145] = KV_OP_MSETNX,
-    [147] = KV_OP_PEXPIREAT, [150] = KV_OP_BITOP, [152] = KV_OP_KVCOUNT, [153] = KV_OP_PEXPIRE,
-    [164] = KV_OP_GET, [165] = KV_OP_EXPIREAT, [170] = KV_OP_PSETEX, [176] = KV_OP_BITFIELD_RO,
-    [182] = KV_OP_BITFIELD, [183] = KV_OP_KVGET, [188] = KV_OP_UNLINK, [189] = KV_OP_BITCOUNT,
-    [194] = KV_OP_KVLOGLEVEL, [199] = KV_OP_EXISTS, [211] = KV_OP_COPY, [218] = KV_OP_STRLEN,
-    [219] = KV_OP_TTL, [226] = KV_OP_MSET, [227] = KV_OP_OBJECT, [239] = KV_OP_SCAN,
-    [243] = KV_OP_KVINCR, [244] = KV_OP_GETDEL, [245] = KV_OP_KVAWAIT, [246] = KV_OP_SUBSTR,
-    [248] = KV_OP_GETRANGE, [249] = KV_OP_FLUSHALL,
+    [3] = KV_OP_BITFIELD_RO,
+    [6] = KV_OP_GET,
+    [9] = KV_OP_KVPING,
+    [10] = KV_OP_BITFIELD,
+    [11] = KV_OP_APPEND,
+    [12] = KV_OP_TOUCH,
+    [13] = KV_OP_SPLIT,
+    [18] = KV_OP_DECRBY,
+    [21] = KV_OP_MSET,
+    [25] = KV_OP_DESCRIBE,
+    [26] = KV_OP_GETEX,
+    [28] = KV_OP_COPY,
+    [30] = KV_OP_KEYS,
+    [33] = KV_OP_RENAME,
+    [38] = KV_OP_KVAWAIT,
+    [41] = KV_OP_UNLINK,
+    [44] = KV_OP_PEXPIREAT,
+    [45] = KV_OP_KVPUT,
+    [49] = KV_OP_GETBIT,
+    [50] = KV_OP_BITOP,
+    [52] = KV_OP_SCAN,
+    [67] = KV_OP_GETDEL,
+    [69] = KV_OP_RENAMENX,
+    [71] = KV_OP_SUBSTR,
+    [84] = KV_OP_KVGET,
+    [93] = KV_OP_DEL,
+    [94] = KV_OP_PTTL,
+    [97] = KV_OP_FLUSHALL,
+    [100] = KV_OP_CLOCK,
+    [101] = KV_OP_KVLOGLEVEL,
+    [104] = KV_OP_MGET,
+    [106] = KV_OP_BITCOUNT,
+    [111] = KV_OP_EXPIRE,
+    [113] = KV_OP_KVSCAN,
+    [117] = KV_OP_GETSET,
+    [119] = KV_OP_SETRANGE,
+    [121] = KV_OP_INCRBY,
+    [124] = KV_OP_KVSTATUS,
+    [125] = KV_OP_DBSIZE,
+    [137] = KV_OP_OBJECT,
+    [138] = KV_OP_KVFLUSH,
+    [145] = KV_OP_SET,
+    [146] = KV_OP_KVCOUNT,
+    [147] = KV_OP_MSETNX,
+    [148] = KV_OP_DECR,
+    [151] = KV_OP_EXPIREAT,
+    [153] = KV_OP_TYPE,
+    [154] = KV_OP_PEXPIRE,
+    [163] = KV_OP_FLUSHDB,
+    [165] = KV_OP_SETEX,
+    [170] = KV_OP_NOOP,
+    [174] = KV_OP_KVINCR,
+    [179] = KV_OP_KVSPLIT,
+    [185] = KV_OP_EXPIRETIME,
+    [188] = KV_OP_SETBIT,
+    [196] = KV_OP_TTL,
+    [202] = KV_OP_EXISTS,
+    [207] = KV_OP_PSETEX,
+    [210] = KV_OP_KVDEL,
+    [221] = KV_OP_BITPOS,
+    [224] = KV_OP_PERSIST,
+    [226] = KV_OP_LCS,
+    [228] = KV_OP_KVCAS,
+    [231] = KV_OP_RANDOMKEY,
+    [232] = KV_OP_KVREPLACE,
+    [234] = KV_OP_STRLEN,
+    [237] = KV_OP_GETRANGE,
+    [244] = KV_OP_KVMAP,
+    [245] = KV_OP_INCRBYFLOAT,
+    [247] = KV_OP_PEXPIRETIME,
+    [251] = KV_OP_INCR,
+    [255] = KV_OP_SETNX,
 };
 
 const struct kv_op_info *kv_op_info(uint32_t code)

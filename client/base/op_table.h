@@ -3,8 +3,9 @@
 /* Private to op.c and its test: the perfect hash over operation names. */
 #include "client/base/endian.h"
 
-#define OP_MULTIPLIER UINT64_C(0xC8757B1040093A3B)
-enum { OP_NAME_BYTES_MAX = 16, OP_SLOTS = 256 };
+#define OP_MULTIPLIER UINT64_C(0xE0E3C0D127DE192D)
+enum { OP_NAME_BYTES_MAX = 16,
+       OP_SLOTS = 256 };
 
 static inline uint8_t op_name_slot(const uint8_t upper[OP_NAME_BYTES_MAX], uint64_t multiplier)
 {

@@ -12,7 +12,7 @@ struct kv_slice {
 };
 
 #define container_of(pointer, type, member) \
-    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline struct kv_slice kv_slice(const void *data, size_t size)
 {
@@ -43,6 +43,10 @@ struct kv_range {
     struct kv_slice from, to;
 };
 
+static inline bool kv_range_meets(struct kv_range a, struct kv_range b) /* have a key in common, neither being empty */
+{
+    return (a.to.size == 0 || kv_slice_cmp(b.from, a.to) < 0) && (b.to.size == 0 || kv_slice_cmp(a.from, b.to) < 0);
+}
 static inline bool kv_range_has(struct kv_range r, struct kv_slice key)
 {
     return kv_slice_cmp(key, r.from) >= 0 && (r.to.size == 0 || kv_slice_cmp(key, r.to) < 0);

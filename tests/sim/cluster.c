@@ -1,4 +1,5 @@
 #include "client/base/hash.h"
+#include "server/request.h"
 #include "storage/checkpoint_mem.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
@@ -110,8 +111,7 @@ struct cluster *cluster_create(const struct cluster_options *o)
             cluster_destroy(c);
             return NULL;
         }
-        n->journal = (struct journal){.node = n->id, .wall_ns = journal_wall, .write = journal_write,
-                                      .event = journal_event, .context = n};
+        n->journal = (struct journal){.node = n->id, .wall_ns = journal_wall, .write = journal_write, .event = journal_event, .context = n};
         const char *why = "";
         enum kv_err err = journal_set(&n->journal, o->log_levels == NULL ? "info" : o->log_levels, &why);
         assert(err == KV_OK);
@@ -186,6 +186,28 @@ void cluster_transfer(struct cluster *c, uint32_t node)
         raft_transfer(g->raft, 0, env_now_ns(w->env));
         group_touch(g);
     }
+}
+
+static void divided(struct request *r, const struct kv_reply *reply)
+{
+    struct node *n = r->owner;
+    sim_note(n->cluster->o.sim, n->host, "divide: %s %.*s", kv_err_name(reply->err),
+             (int)(reply->detail.size < 60 ? reply->detail.size : 60), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
+}
+
+void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
+{
+    struct node *n = node_of(c, node);
+    struct request *r = request_make(n->worker);
+    if (r == NULL) return;
+    struct kv_key key;
+    struct kv_slice arg;
+    kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &key);
+    arg = kv_key_slice(&key);
+    r->done = divided;
+    r->owner = n;
+    r->body = (struct kv_request){.op = KV_OP_KVSPLIT, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
+    request_start(r);
 }
 
 uint32_t cluster_reap(struct cluster *c)

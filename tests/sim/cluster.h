@@ -43,6 +43,8 @@ void cluster_crash(struct cluster *c, uint32_t node, enum sim_death how);
 void cluster_stop(struct cluster *c, uint32_t node);
 /* Every leadership of the node goes to the most advanced peer. */
 void cluster_transfer(struct cluster *c, uint32_t node);
+/* Asks the node to split the partition of that slot of keyspace `default`, there. */
+void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot);
 /* Of a node that is down: its disk is replaced by an empty one. It is never bootstrapped again. */
 void cluster_wipe(struct cluster *c, uint32_t node);
 /* Nodes whose worker asked to be stopped (poisoned), or has stopped, are killed, as a supervisor

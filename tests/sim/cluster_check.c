@@ -11,6 +11,8 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
+ *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
+ *                         of which the lower has been split since (R9); a partition's epoch means one range
  * An entry is named by (index, term); with election safety that names its bytes. */
 
 struct annals *annals_of(struct cluster *c, uint32_t group)
@@ -94,8 +96,52 @@ static bool group_check(struct cluster *c, const struct node *n, const struct gr
            matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
 }
 
+static struct kv_range range_of(const struct descriptor *d)
+{
+    return (struct kv_range){kv_key_slice(&d->from), kv_key_slice(&d->to)};
+}
+
+static bool owner_check(const struct node *n, const struct group *g, const struct node *m, const struct group *h, char *why,
+                        size_t why_size)
+{
+    const struct descriptor *a = &g->descriptor, *b = &h->descriptor;
+    struct kv_range x = range_of(a), y = range_of(b);
+    bool good = true;
+    if (a->id == b->id)
+        good = a->range_epoch != b->range_epoch || (kv_slice_eq(x.from, y.from) && kv_slice_eq(x.to, y.to));
+    else if (kv_range_meets(x, y))
+        good = n != m && a->range_epoch != b->range_epoch;
+    if (!good)
+        snprintf(why, why_size, "ownership: group %u of range epoch %u on node %u, and group %u of range epoch %u on node %u, share keys",
+                 a->id, a->range_epoch, n->id, b->id, b->range_epoch, m->id);
+    return good;
+}
+
+/* One node's groups against those of all, another node with each check. */
+static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
+{
+    const struct node *n = node_of(c, 1 + (uint32_t)(c->checks % c->o.nodes));
+    uint32_t at = 0;
+    uint64_t id;
+    void *v, *u;
+    while (n->worker != NULL && kv_map_next(&n->worker->groups, &at, &id, &v)) {
+        if (((struct group *)v)->installing || ((struct group *)v)->dead) continue;
+        for (uint32_t i = 1; i <= c->o.nodes; i++) {
+            const struct node *m = node_of(c, i);
+            uint32_t cursor = 0;
+            while (m->worker != NULL && kv_map_next(&m->worker->groups, &cursor, &id, &u)) {
+                const struct group *h = u;
+                if (u == v || h->installing || h->dead) continue;
+                if (!owner_check(n, v, m, h, why, why_size)) return false;
+            }
+        }
+    }
+    return true;
+}
+
 bool cluster_check(struct cluster *c, char *why, size_t why_size)
 {
+    if (!ownership_check(c, why, why_size)) return false;
     c->checks++;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         struct node *n = node_of(c, i);
@@ -151,7 +197,7 @@ bool cluster_intact(const struct cluster *c, uint32_t node, char *why, size_t wh
     while (w != NULL && store_group_next(w->store, &cursor, &group)) {
         struct store_group sg;
         if (!store_group_get(w->store, group, &sg) || sg.state != CHECKPOINT_GROUP_LIVE) continue;
-        if (!sg.log.damaged && worker_group(w, group) != NULL) continue;
+        if (sg.unborn || (!sg.log.damaged && worker_group(w, group) != NULL)) continue;
         const char *damage = store_damage(w->store);
         snprintf(why, why_size, "durability: node %u calls its replica of group %u damaged (%s), and nothing harmed its disk",
                  node, group, damage == NULL ? "log and state contradict each other" : damage);
@@ -167,8 +213,9 @@ static uint64_t conf_index(const struct cluster *c, uint32_t group)
 
 bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_size)
 {
-    for (uint32_t group = 0; group <= KV_PARTITIONS_DEFAULT; group++) {
+    for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
+        if (d == NULL && group > KV_PARTITIONS_DEFAULT) continue; /* no such partition */
         bool good = d != NULL && d->replica_count == c->o.nodes;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, c->o.nodes);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
@@ -216,6 +263,20 @@ void cluster_tell(struct cluster *c)
     }
 }
 
+/* Every slot has one owner, on each node the same. */
+static bool covers_all(const struct cluster *c, char *why, size_t why_size)
+{
+    for (uint32_t i = 1; i <= c->o.nodes; i++)
+        for (uint32_t slot = 0; slot < KV_SLOTS; slot++) {
+            const struct group *g = worker_slot(node_of(c, i)->worker, slot), *h = worker_slot(node_of(c, 1)->worker, slot);
+            if (g != NULL && h != NULL && g->id == h->id && g->descriptor.range_epoch == h->descriptor.range_epoch) continue;
+            snprintf(why, why_size, "slot %u is of group %u on node %u, of group %u on node 1", slot, g == NULL ? 0 : g->id, i,
+                     h == NULL ? 0 : h->id);
+            return false;
+        }
+    return true;
+}
+
 bool cluster_settled(struct cluster *c, char *why, size_t why_size)
 {
     uint64_t first[GROUPS_MAX] = {0};
@@ -225,7 +286,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         snprintf(why, why_size, "node %u is down: %s", i, n->why);
         return false;
     }
-    if (!cluster_whole(c, false, why, why_size)) return false;
+    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size)) return false;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         uint32_t cursor = 0;
         uint64_t id;

@@ -19,7 +19,9 @@ struct node { /* what outlives a process */
     char why[256];
 };
 
-enum { GROUPS_MAX = 64, POINTS_PER_GROUP = 1 << 14, TERMS_PER_GROUP = 1 << 8 };
+enum { GROUPS_MAX = 256,
+       POINTS_PER_GROUP = 1 << 14,
+       TERMS_PER_GROUP = 1 << 8 };
 /* What is known of a group for the whole run, whoever dies meanwhile. Both are rings: old
  * ones are overwritten. */
 struct annals {
@@ -32,7 +34,7 @@ struct annals {
         uint32_t replica, node;
     } leaders[TERMS_PER_GROUP]; /* by term */
     uint64_t committed_max;
-    uint64_t counted; /* the highest index a leader counted as committed */
+    uint64_t counted;     /* the highest index a leader counted as committed */
     uint32_t joint_epoch; /* the last joint descriptor seen */
     uint32_t conf_epoch;  /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;

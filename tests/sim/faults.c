@@ -1,6 +1,8 @@
 #include "client/base/hash.h"
+#include "client/base/key.h"
 #include "tests/sim/swarm_impl.h"
 #include <assert.h>
+#include <stdio.h>
 
 /* Faults of a run: they come by the clock, or in ambush right after a moment (marks.h). Links,
  * pauses and deaths may hit any number of nodes at once, since safety must hold anyway; of what
@@ -246,6 +248,19 @@ static void drift(struct swarm *w)
     }
 }
 
+/* Often at the slot of a key in use, or behind it. */
+static bool divide(struct swarm *w, uint32_t node)
+{
+    enum { DIVISIONS_MAX = 48 };
+    if (w->out->faults[SWARM_DIVIDE] >= DIVISIONS_MAX) return false;
+    char key[16];
+    snprintf(key, sizeof key, "%c%u", "rclt"[swarm_below(w, 4)], (uint32_t)swarm_below(w, 4));
+    uint32_t slot = (uint32_t)swarm_below(w, KV_SLOTS);
+    if (swarm_chance(w, 700000)) slot = ((uint32_t)kv_slot(kv_str(key)) + (uint32_t)swarm_below(w, 2)) % KV_SLOTS;
+    cluster_divide(w->cluster, node, (uint16_t)slot);
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -285,6 +300,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
         return true;
     case SWARM_WALL: sim_host_wall_jump(h, (int64_t)swarm_below(w, KV_SECONDS(20)) - (int64_t)KV_SECONDS(10)); return true;
     case SWARM_DRIFT: drift(w); return true;
+    case SWARM_DIVIDE: return divide(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

@@ -30,6 +30,10 @@
     X(LOST, "replica-lost", NONE)                \
     X(MEMBER, "member-change", MEMBERS)          \
     X(JOINT, "joint", MEMBERS)                   \
+    X(BORN, "born", MEMBERS)                     \
+    X(DIVIDED, "split", NONE)                    \
+    X(VOID, "birth-void", NONE)                  \
+    X(WAITS, "snapshot-waits", NONE)             \
     X(CHECKPOINT, "checkpoint", LOG)             \
     X(CONF, "conf", MEMBERS)                     \
     X(DEDUP, "dedup-hit", NONE)                  \
@@ -52,7 +56,7 @@ enum sim_mark {
 #define X(name, event, topic) SIM_MARK_##name,
     SIM_MARKS(X)
 #undef X
-    SIM_MARK_COUNT
+        SIM_MARK_COUNT
 };
 const char *sim_mark_text(enum sim_mark m);
 enum sim_topic sim_mark_topic(enum sim_mark m); /* NONE: no moment */

@@ -41,10 +41,9 @@ static void on_installed(struct store_install *i, enum kv_err err)
     x->err = err;
 }
 
-static void export(struct node *n, struct exported *x, uint8_t bounds[8])
+static void export(struct node *n, struct exported *x)
 {
     *x = (struct exported){.export = {.done = on_exported, .group = 0}};
-    node_range(0, bounds, &x->export.range);
     store_export(n->store, &x->export);
     ck_assert_int_eq(x->done, 0);
 }
@@ -140,7 +139,7 @@ START_TEST(round_trip)
     struct store_group g;
     uint8_t bounds[8];
     source_init(&a, 20 + (uint64_t)_i, 60);
-    export(&a, &x, bounds);
+    export(&a, &x);
     for (int turn = 0; turn < 20; turn++)
         node_turn(&a); /* goes on meanwhile */
     node_settle(&a);
@@ -200,7 +199,7 @@ START_TEST(interrupted_install)
     struct exported x;
     uint8_t bounds[8];
     source_init(&a, 30, 60);
-    export(&a, &x, bounds);
+    export(&a, &x);
     node_settle(&a);
     int seen[3] = {0};
     bool finished = false;
@@ -233,7 +232,7 @@ START_TEST(interrupted_install)
         if (g.state == CHECKPOINT_GROUP_INSTALLING) {
             ck_assert_uint_eq(g.applied, 0);
             ck_assert_uint_eq(g.log.last, 0);
-            ck_assert_uint_eq(g.log.term, 1); /* term and vote stay */
+            ck_assert_uint_eq(g.log.term, 1);                    /* term and vote stay */
             ck_assert_uint_eq(g.owed_index, x.export.out.index); /* and what it votes by */
             ck_assert_uint_eq(g.owed_term, x.export.out.term);
             ck_assert(g.descriptor.size > 0);
@@ -328,10 +327,9 @@ START_TEST(interrupted_install_on_a_damaged_log)
     struct node a, b;
     struct exported x;
     struct store_group g = {.state = CHECKPOINT_GROUP_LIVE};
-    uint8_t bounds[8];
     int steps = 0, damaged = 0;
     source_init(&a, 35, 60);
-    export(&a, &x, bounds);
+    export(&a, &x);
     node_settle(&a);
     for (;; steps++) {
         install_cut(&a, &x.export.out, &b, steps);
@@ -365,7 +363,7 @@ START_TEST(damaged_files)
     struct installed y;
     uint8_t bounds[8];
     source_init(&a, 40, 30);
-    export(&a, &x, bounds);
+    export(&a, &x);
     node_settle(&a);
     target_init(&b, 41, &a, 10);
     node_settle(&b);
@@ -434,7 +432,7 @@ START_TEST(many_megabytes)
         store_apply(a.store, 0, i, 1, 0, &op, 1);
         if (i % 10 == 0) node_settle(&a);
     }
-    export(&a, &x, bounds);
+    export(&a, &x);
     node_settle(&a);
     ck_assert_int_eq(x.err, KV_OK);
     ck_assert_uint_gt(x.export.out.bytes, 12 << 20);
@@ -467,9 +465,8 @@ START_TEST(closed_in_the_middle)
 {
     struct node a;
     struct exported x;
-    uint8_t bounds[8];
     source_init(&a, 60, 30);
-    export(&a, &x, bounds);
+    export(&a, &x);
     struct node_scan s = {.scan = {.done = node_scanned, .rows_max = 10, .bytes_max = 1000}};
     store_scan(a.store, &s.scan);
     store_checkpoint(a.store, NULL);

@@ -1,0 +1,166 @@
+#include "server/birth.h"
+
+#include <stdlib.h>
+
+#include "server/request.h"
+
+/* What a split must not break, beside the rows:
+ *
+ *   reads     A leader reads by its lease only while all that is committed is applied here
+ *             (group_read): a child may be led elsewhere as soon as anybody has applied its birth.
+ *   writes    Entries behind the split carry the old range epoch and do nothing (R12); their requests go again,
+ *             with the arguments that the entries kept.
+ *   order     A child begins with what the parent's line of writes owed: held while an earlier write of
+ *             that line is parked, under way (request.c), or on its way back from behind the split.
+ *   votes     A replica whose birth is to be applied again after a restart is unborn until then: its log
+ *             says how it voted (store_group.c). */
+enum { YOUNG_MS = 5000,
+       AGAIN_MS = 20 };
+
+bool birth_has_room(const struct group *parent, uint32_t count)
+{
+    return store_has_room(parent->w->store, count);
+}
+
+/* The sides of a split have the same replicas: one that was replaced here is not born by its successor. */
+static raft_id replica_here(const struct group *parent, const struct descriptor *child)
+{
+    bool is_side = child->keyspace == parent->descriptor.keyspace;
+    for (uint32_t i = 0; i < child->replica_count; i++) {
+        const struct descriptor_replica *r = &child->replicas[i];
+        if (r->node == parent->w->node_id && (!is_side || r->id == parent->replica)) return r->id;
+    }
+    return 0;
+}
+
+static void inherit_line(struct group *parent, struct group *child)
+{
+    child->is_held = parent->is_held;
+    child->blocked_walk = parent->blocked_walk;
+    child->line_of = parent->id;
+    child->line_life = parent->life;
+    parent->is_refused = parent->is_refused || parent->sent > 0; /* all of them come back before anything else goes */
+}
+
+static void stays_away(struct group *parent, uint32_t child, raft_id replica, enum kv_err err)
+{
+    JOURNAL(parent->w->journal, raft, WARN, "birth-void", "group=%u replica=%u parent=%u err=%s", child, replica,
+            parent->id, kv_err_name(err));
+}
+
+bool birth_apply(struct group *parent, const struct descriptor *child)
+{
+    struct worker *w = parent->w;
+    raft_id replica = replica_here(parent, child);
+    if (replica == 0) return false;
+    struct kv_buf bytes = {0};
+    descriptor_encode(child, &bytes);
+    if (bytes.failed) abort(); /* mid-apply: the log replays it exactly */
+    enum kv_err err = store_group_birth(w->store, child->id, replica, kv_buf_slice(&bytes), parent->clock_ms);
+    kv_buf_free(&bytes);
+    struct store_group sg;
+    struct group *g = NULL;
+    if (err == KV_OK && store_group_get(w->store, child->id, &sg))
+        err = group_open(w, &sg, sg.log.last == 0 && sg.log.term == 0, &g);
+    if (g == NULL) { /* a later replica is here; or its log is damaged, and it gets a successor (R4) */
+        stays_away(parent, child->id, replica, err);
+        return true;
+    }
+    uint64_t now = env_now_ns(w->env);
+    g->born_ns = now;
+    inherit_line(parent, g);
+    if (group_leads(parent)) {
+        g->campaigned_ns = now;
+        raft_campaign(g->raft, now);
+    }
+    worker_add_group(w, g);
+    JOURNAL(w->journal, raft, INFO, "born", "group=%u replica=%u parent=%u range_epoch=%u", g->id, replica, parent->id,
+            child->range_epoch);
+    return true;
+}
+
+void birth_settle(struct group *parent)
+{
+    parent->astray_until = parent->waiting_tail == NULL ? 0 : parent->waiting_tail->index;
+    request_wake(parent->w); /* those parked are routed by their keys again, the oldest first */
+}
+
+static bool has_astray(struct group *g)
+{
+    if (g->astray_until == 0) return false;
+    if (g->waiting_head != NULL && g->waiting_head->index <= g->astray_until) return true;
+    g->astray_until = 0;
+    request_wake(g->w);
+    return false;
+}
+
+/* What was sent for the partition that this one was split from, or proposed in it, and is not back yet, may be meant
+ * for here. */
+bool birth_holds_writes(struct group *g)
+{
+    if (has_astray(g)) return true;
+    if (g->line_of == 0) return false;
+    struct group *parent = worker_group(g->w, g->line_of);
+    if (parent != NULL && parent->life == g->line_life && (parent->sent > 0 || has_astray(parent))) return true;
+    g->line_of = 0;
+    return false;
+}
+
+static bool is_young(const struct group *g, uint64_t now_ns)
+{
+    return g->born_ns != 0 && now_ns - g->born_ns < KV_MS(YOUNG_MS);
+}
+
+void birth_tick(struct group *g, uint64_t now_ns)
+{
+    if (g->campaigned_ns == 0 || !is_young(g, now_ns) || now_ns - g->campaigned_ns < KV_MS(AGAIN_MS)) return;
+    if (g->leader != 0) {
+        g->campaigned_ns = 0;
+        return;
+    }
+    g->campaigned_ns = now_ns;
+    raft_campaign(g->raft, now_ns);
+    group_touch(g);
+}
+
+bool birth_excuses(const struct group *g)
+{
+    return is_young(g, env_now_ns(g->w->env));
+}
+
+enum kv_err split_of(const struct descriptor *whole, struct kv_slice key, uint32_t id, struct descriptor *left,
+                     struct descriptor *right, const char **why)
+{
+    if (id <= KV_PARTITIONS_DEFAULT || id == whole->id) {
+        *why = "not an id that partition 0 gave out";
+        return KV_BAD_ARGUMENT;
+    }
+    if (key.size > KV_KEY_BYTES_MAX ||
+        !kv_range_has((struct kv_range){kv_key_slice(&whole->from), kv_key_slice(&whole->to)}, key)) {
+        *why = "the key is not in the partition any more; ask again";
+        return KV_CONDITION;
+    }
+    if (kv_slice_eq(key, kv_key_slice(&whole->from))) {
+        *why = "a partition begins at that key already";
+        return KV_CONDITION;
+    }
+    if (whole->kind == DESCRIPTOR_HASH && key.size != KV_KEY_PREFIX_BYTES_MAX) {
+        *why = "partitions of a hash keyspace begin at a slot";
+        return KV_BAD_ARGUMENT;
+    }
+    if (descriptor_is_joint(whole)) {
+        *why = "its replicas are being changed; try again in a moment";
+        return KV_CONDITION;
+    }
+    *left = *right = *whole;
+    left->to.size = (uint16_t)key.size;
+    memcpy(left->to.bytes, key.data, key.size);
+    right->from = left->to;
+    left->range_epoch = right->range_epoch = whole->range_epoch + 1; /* R9, R16: versions go on rising on both sides */
+    right->id = id;
+    right->conf_epoch = 1;
+    right->replica_count = 0;
+    for (uint32_t i = 0; i < whole->replica_count; i++)
+        if (whole->replicas[i].role == DESCRIPTOR_VOTER) right->replicas[right->replica_count++] = whole->replicas[i];
+    return KV_OK;
+}
