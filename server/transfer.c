@@ -287,7 +287,8 @@ static void create_done(struct log_append *a, enum kv_err err)
 static void create_start(struct inbound *in)
 {
     in->create = (struct log_append){.done = create_done};
-    enum kv_err err = store_group_create(in->w->store, in->group, in->to, in->snapshot.descriptor, &in->create);
+    enum kv_err err = store_group_create(in->w->store, in->group, in->to, in->snapshot.descriptor, in->snapshot.index,
+                                         in->snapshot.term, &in->create);
     if (err != KV_OK) give_up(in, err, "create");
     worker_turn(in->w);
 }

@@ -264,7 +264,7 @@ static void create_group(struct worker *w, uint32_t partition)
     enum kv_err err = KV_NO_SPACE;
     if (c != NULL && !bytes.failed) {
         *c = (struct creation){.append.done = created, .w = w, .partition = partition};
-        err = store_group_create(w->store, partition, replica, kv_buf_slice(&bytes), &c->append);
+        err = store_group_create(w->store, partition, replica, kv_buf_slice(&bytes), 0, 0, &c->append);
     }
     kv_buf_free(&bytes);
     if (err != KV_OK) {

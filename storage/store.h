@@ -61,10 +61,11 @@ bool store_group_get(const struct store *s, uint32_t group, struct store_group *
 bool store_group_next(const struct store *s, uint32_t *cursor, uint32_t *group); /* ascending; without tombstones */
 /* Begins a life: refused (KV_CONFLICT) if this or a later replica of the group was here
  * (R4), KV_BUSY while an earlier one still is; else as log_append(). The group exists when
- * done(KV_OK), which comes after a checkpoint. The descriptor is that of index 0. `a` may
- * carry a hard state; its entries must be none. */
-enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica,
-                               struct kv_slice descriptor, struct log_append *a);
+ * done(KV_OK), which comes after a checkpoint. The descriptor is that of index 0; or, `owed_index` not 0, that of the
+ * snapshot which is to be installed: until then it is INSTALLING, also after a restart, as applying the log from its
+ * beginning under a later descriptor would not give the same rows. `a` may carry a hard state; its entries must be none. */
+enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
+                               uint64_t owed_index, uint64_t owed_term, struct log_append *a);
 /* A group comes to life by an entry of another one, as part of applying that: its rows are those which stand in its
  * range already. Exists at once; no disk is waited for. It becomes durable as rows do, with the checkpoint that holds the
  * parent's entry, or by applying that again: a life that the log then knows already goes on (unborn until then).

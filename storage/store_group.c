@@ -434,23 +434,33 @@ static enum kv_err create_check(const struct store *s, uint32_t group, uint32_t 
     return KV_OK;
 }
 
-enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica,
-                               struct kv_slice descriptor, struct log_append *a)
+/* As an install that was interrupted before its first row. */
+static bool owe(struct group *g, uint64_t index, uint64_t term)
+{
+    struct kv_range range = {kv_key_slice(&g->from), kv_key_slice(&g->to)};
+    g->state = CHECKPOINT_GROUP_INSTALLING;
+    g->owed_index = index;
+    g->owed_term = term;
+    return g->has_range && install_mark_write(range, g->descriptor, &g->wipe);
+}
+
+enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
+                               uint64_t owed_index, uint64_t owed_term, struct log_append *a)
 {
     enum kv_err err = create_check(s, group, replica);
     if (err != KV_OK) return err;
     assert(a->entry_count == 0 && a->truncate_from == 0);
     struct group *g = group_find(s, group);
-    bool is_new = g == NULL;
+    uint32_t tombstone = g == NULL ? 0 : g->replica; /* 0: none */
     struct create *c = calloc(1, sizeof *c);
     if (c == NULL) return KV_BUSY;
-    if (is_new) g = group_add(s, group);
-    if (g == NULL || !group_descriptor_set(g, descriptor)) {
+    if (g == NULL) g = group_add(s, group);
+    if (g != NULL) g->state = CHECKPOINT_GROUP_LIVE;
+    if (g == NULL || !group_descriptor_set(g, descriptor) || (owed_index != 0 && !owe(g, owed_index, owed_term))) {
         free(c);
-        if (g != NULL && is_new) group_bury(g, 0);
+        if (g != NULL) group_bury(g, tombstone);
         return KV_BUSY;
     }
-    uint32_t tombstone = g->replica; /* 0: none */
     err = log_group_create(s->log, group, replica, 0, 0);
     if (err == KV_OK) {
         c->append = *a;
@@ -466,7 +476,6 @@ enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica
         return err;
     }
     g->replica = replica;
-    g->state = CHECKPOINT_GROUP_LIVE;
     g->creating = g->dirty = true;
     g->applied = g->applied_term = g->clock_ms = g->checkpointed = g->released = g->checkpointed_clock_ms = 0;
     c->job.discard = create_discard;

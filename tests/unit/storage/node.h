@@ -266,7 +266,7 @@ static inline enum kv_err node_create_group(struct node *n, uint32_t group, uint
     struct kv_buf d = {0};
     node_descriptor(group, 0, &d);
     g->create = (struct log_append){.done = node_created, .group = group};
-    enum kv_err err = store_group_create(n->store, group, replica, kv_buf_slice(&d), &g->create);
+    enum kv_err err = store_group_create(n->store, group, replica, kv_buf_slice(&d), 0, 0, &g->create);
     kv_buf_free(&d);
     if (err == KV_OK) g->replica = replica;
     return err;

@@ -117,7 +117,7 @@ static bool begin(struct family *f)
     if (node_open(&f->n) != KV_OK) return false;
     described(0, "a", "z", 1, &whole);
     f->create = (struct log_append){.done = created, .group = 0};
-    ck_assert_int_eq(store_group_create(f->n.store, 0, 1, kv_buf_slice(&whole), &f->create), KV_OK);
+    ck_assert_int_eq(store_group_create(f->n.store, 0, 1, kv_buf_slice(&whole), 0, 0, &f->create), KV_OK);
     kv_buf_free(&whole);
     node_settle(&f->n);
     return f->parent.voted == 1;

@@ -163,7 +163,7 @@ static uint64_t recover(struct real *r)
     struct store_group g;
     if (!store_group_get(r->store, 1, &g)) {
         struct waiting w = {.u.append = {.done = appended}};
-        ck_assert_int_eq(store_group_create(r->store, 1, 1, kv_str("d"), &w.u.append), KV_OK);
+        ck_assert_int_eq(store_group_create(r->store, 1, 1, kv_str("d"), 0, 0, &w.u.append), KV_OK);
         while (!w.done)
             turn(r, true);
         return 0;
