@@ -7,6 +7,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/map.h"
 #include "server/request.h"
 
 /* Executing committed entries (R7): a pure function of (state, entry). The idempotency
@@ -142,7 +143,7 @@ static void describe(struct group *g, const struct command *c)
      * of before, of which one may be gone for good. */
     store_checkpoint(g->w->store, NULL);
     raft_conf_applied(g->raft, &g->conf);
-    worker_map_groups(g->w);
+    map_tell(g);
     JOURNAL(g->w->journal, raft, INFO, "descriptor", "group=%u conf_epoch=%u replicas=%u joint=%d", g->id,
             d.conf_epoch, d.replica_count, descriptor_is_joint(&d));
 }
@@ -191,7 +192,8 @@ static void split(struct group *g, const struct command *c, struct exec *x, stru
     store_describe(g->w->store, g->id, kv_buf_slice(&bytes));
     kv_buf_free(&bytes);
     if (!birth_apply(g, &right)) drop_rows(&right, own);
-    worker_map_groups(g->w);
+    map_settle(g->w);
+    map_tell(g);
     JOURNAL(g->w->journal, raft, INFO, "split", "group=%u range_epoch=%u right=%u", g->id, left.range_epoch, right.id);
     resp_put_integer(x->reply, (int64_t)id);
     reply->value = kv_buf_slice(x->reply);

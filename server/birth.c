@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/map.h"
 #include "server/request.h"
 
 /* What a split must not break, beside the rows:
@@ -33,15 +34,6 @@ static raft_id replica_here(const struct group *parent, const struct descriptor 
     return 0;
 }
 
-static void inherit_line(struct group *parent, struct group *child)
-{
-    child->is_held = parent->is_held;
-    child->blocked_walk = parent->blocked_walk;
-    child->line_of = parent->id;
-    child->line_life = parent->life;
-    parent->is_refused = parent->is_refused || parent->sent > 0; /* all of them come back before anything else goes */
-}
-
 static void stays_away(struct group *parent, uint32_t child, raft_id replica, enum kv_err err)
 {
     JOURNAL(parent->w->journal, raft, WARN, "birth-void", "group=%u replica=%u parent=%u err=%s", child, replica,
@@ -68,12 +60,12 @@ bool birth_apply(struct group *parent, const struct descriptor *child)
     }
     uint64_t now = env_now_ns(w->env);
     g->born_ns = now;
-    inherit_line(parent, g);
     if (group_leads(parent)) {
         g->campaigned_ns = now;
         raft_campaign(g->raft, now);
     }
     worker_add_group(w, g);
+    map_inherit_line(parent->at, g->at);
     JOURNAL(w->journal, raft, INFO, "born", "group=%u replica=%u parent=%u range_epoch=%u", g->id, replica, parent->id,
             child->range_epoch);
     return true;
@@ -96,13 +88,13 @@ static bool has_astray(struct group *g)
 
 /* What was sent for the partition that this one was split from, or proposed in it, and is not back yet, may be meant
  * for here. */
-bool birth_holds_writes(struct group *g)
+bool birth_holds_writes(struct worker *w, struct partition *p)
 {
-    if (has_astray(g)) return true;
-    if (g->line_of == 0) return false;
-    struct group *parent = worker_group(g->w, g->line_of);
-    if (parent != NULL && parent->life == g->line_life && (parent->sent > 0 || has_astray(parent))) return true;
-    g->line_of = 0;
+    if (p->group != NULL && has_astray(p->group)) return true;
+    if (p->line.after == 0) return false;
+    const struct partition *parent = map_get(w, p->line.after);
+    if (parent != NULL && (parent->line.sent > 0 || (parent->group != NULL && has_astray(parent->group)))) return true;
+    p->line.after = 0;
     return false;
 }
 

@@ -14,7 +14,8 @@ bool birth_apply(struct group *parent, const struct descriptor *child);
  * request goes to where its keys are now when its entry is applied, and until the last has come back no other write of
  * either side may overtake them. */
 void birth_settle(struct group *parent);
-bool birth_holds_writes(struct group *g);
+struct partition;
+bool birth_holds_writes(struct worker *w, struct partition *p);
 /* A young group without a leader asks again soon: others may have been born a little later. */
 void birth_tick(struct group *g, uint64_t now_ns);
 /* Another node holds no replica of the group: perhaps only because it has not got to its birth yet. */

@@ -3,7 +3,7 @@
 
 #include "client/base/text.h"
 #include "client/wire/resp.h"
-#include "server/group.h"
+#include "server/map.h"
 #include "server/request.h"
 
 /* Operations over several partitions, as one request a partition. Each key is linearizable,
@@ -160,10 +160,10 @@ static void cursor_advance(struct fan *f, struct fan_part *p)
         p->from.size = 0;
         return;
     }
-    struct group *g = worker_slot(f->w, kv_key_slot(end));
+    const struct partition *next = map_slot(f->w, kv_key_slot(end));
     p->from = p->to;
-    if (g == NULL) p->from.size = 0;
-    else p->to = g->descriptor.to;
+    if (next == NULL) p->from.size = 0;
+    else p->to = map_descriptor(next)->to;
 }
 
 static bool row_matches(struct fan *f, struct kv_slice key)
@@ -281,7 +281,7 @@ static void part_done(struct request *r, const struct kv_reply *reply)
                 if (p->from.size == 0 && f->wrapped == 0) { /* from the start once */
                     f->wrapped = 1;
                     kv_key_slot_start(KV_KEYSPACE_DEFAULT, 0, &p->from);
-                    if (worker_slot(f->w, 0) != NULL) p->to = worker_slot(f->w, 0)->descriptor.to;
+                    if (map_slot(f->w, 0) != NULL) p->to = map_descriptor(map_slot(f->w, 0))->to;
                 }
             }
             again = f->row_count == 0 && p->from.size > 0;
@@ -410,8 +410,8 @@ static void fan_partitions(struct request *r)
     struct worker *w = r->w;
     uint32_t count = 0;
     for (uint32_t slot = 0; slot < KV_SLOTS; slot++)
-        if (slot == 0 || worker_slot(w, slot) != worker_slot(w, slot - 1)) {
-            if (worker_slot(w, slot) == NULL) {
+        if (slot == 0 || map_slot(w, slot) != map_slot(w, slot - 1)) {
+            if (map_slot(w, slot) == NULL) {
                 request_absent(r);
                 return;
             }
@@ -424,8 +424,8 @@ static void fan_partitions(struct request *r)
     if (f->has_pattern) f->pattern = r->body.args[0];
     uint32_t i = 0;
     for (uint32_t slot = 0; slot < KV_SLOTS; slot++)
-        if (slot == 0 || worker_slot(w, slot) != worker_slot(w, slot - 1)) {
-            struct descriptor *d = &worker_slot(w, slot)->descriptor;
+        if (slot == 0 || map_slot(w, slot) != map_slot(w, slot - 1)) {
+            const struct descriptor *d = map_descriptor(map_slot(w, slot));
             f->parts[i].from = d->from;
             f->parts[i].to = d->to;
             f->parts[i].partition = d->id;
@@ -441,21 +441,21 @@ static bool fan_keys(struct request *r)
 {
     struct worker *w = r->w;
     uint32_t n = r->body.arg_count, parts = 0;
-    struct group *first = NULL;
+    const struct partition *first = NULL;
     bool same = true;
     for (uint32_t i = 0; i < n; i++) {
         if (r->body.args[i].size > KV_USER_KEY_BYTES_MAX) return false;
-        struct group *g = worker_slot(w, kv_slot(r->body.args[i]));
-        if (g == NULL) return false;
-        if (i == 0) first = g;
-        same = same && g == first;
+        const struct partition *p = map_slot(w, kv_slot(r->body.args[i]));
+        if (p == NULL) return false;
+        if (i == 0) first = p;
+        same = same && p == first;
     }
     if (same) return false;
-    struct group **of = calloc(n, sizeof(void *)), **distinct = calloc(w->groups.count, sizeof(void *));
-    uint32_t *counts = calloc(w->groups.count, sizeof *counts);
+    const struct partition **of = calloc(n, sizeof(void *)), **distinct = calloc(w->partitions.count, sizeof(void *));
+    uint32_t *counts = calloc(w->partitions.count, sizeof *counts);
     if (of == NULL || distinct == NULL || counts == NULL) goto no_memory;
     for (uint32_t i = 0; i < n; i++) {
-        of[i] = worker_slot(w, kv_slot(r->body.args[i]));
+        of[i] = map_slot(w, kv_slot(r->body.args[i]));
         uint32_t at = 0;
         while (at < parts && distinct[at] != of[i]) at++;
         if (at == parts) distinct[parts++] = of[i];
@@ -563,8 +563,8 @@ static void scan_begin(struct request *r)
         }
         from = c->at;
     }
-    struct group *g = worker_slot(w, kv_key_slot(kv_key_slice(&from)));
-    if (g == NULL) {
+    const struct partition *p = map_slot(w, kv_key_slot(kv_key_slice(&from)));
+    if (p == NULL) {
         request_absent(r);
         return;
     }
@@ -575,8 +575,14 @@ static void scan_begin(struct request *r)
     f->has_pattern = has_pattern;
     f->type_none = none;
     f->parts[0].from = from;
-    f->parts[0].to = g->descriptor.to;
+    f->parts[0].to = map_descriptor(p)->to;
     fan_send(f);
+}
+
+static bool is_known(const struct worker *w, uint32_t id)
+{
+    const struct partition *p = map_get(w, id);
+    return p != NULL && map_descriptor(p) != NULL;
 }
 
 static void fan_wait(struct request *r)
@@ -600,7 +606,7 @@ static void fan_wait(struct request *r)
     }
     for (uint32_t i = 0; i < parts; i++) {
         (void)kv_parse_i64(r->body.args[2 + 2 * i], &number);
-        if (number > UINT32_MAX || worker_group(w, (uint32_t)number) == NULL) {
+        if (number > UINT32_MAX || !is_known(w, (uint32_t)number)) {
             request_absent(r);
             return;
         }
@@ -611,7 +617,7 @@ static void fan_wait(struct request *r)
     for (uint32_t i = 0; i < parts; i++) {
         (void)kv_parse_i64(r->body.args[2 + 2 * i], &number);
         f->parts[i].partition = (uint32_t)number;
-        f->parts[i].range_epoch = worker_group(w, (uint32_t)number)->descriptor.range_epoch;
+        f->parts[i].range_epoch = map_descriptor(map_get(w, (uint32_t)number))->range_epoch;
         f->parts[i].mark = r->body.args[3 + 2 * i];
     }
     fan_send(f);
@@ -634,15 +640,15 @@ bool fan_start(struct request *r)
     case KV_OP_SCAN: scan_begin(r); return true;
     case KV_OP_RANDOMKEY: {
         uint16_t slot = (uint16_t)(worker_random(w) % KV_SLOTS);
-        struct group *g = worker_slot(w, slot);
-        if (g == NULL) {
+        const struct partition *p = map_slot(w, slot);
+        if (p == NULL) {
             request_absent(r);
             return true;
         }
         struct fan *f = fan_make(r, 1);
         if (f == NULL) return true;
         kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &f->parts[0].from);
-        f->parts[0].to = g->descriptor.to;
+        f->parts[0].to = map_descriptor(p)->to;
         fan_send(f);
         return true;
     }

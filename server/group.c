@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/birth.h"
+#include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/scrub.h"
@@ -34,6 +35,7 @@ static void role_changed(struct group *g, const struct raft_ready *rd)
         g->lead_index = 0;
         g->clock_index = 0;
         g->leader_since_ns = env_now_ns(w->env);
+        map_tell(g);
     }
     if (g->leader != 0) request_wake(w);
 }
@@ -148,7 +150,7 @@ void group_restored(struct group *g, uint64_t index, uint64_t term, uint64_t clo
     g->checkpointed = index;
     raft_restored(g->raft, index, term, &g->conf, env_now_ns(g->w->env));
     waiting_overtaken(g, index);
-    worker_map_groups(g->w);
+    map_settle(g->w);
     group_touch(g);
 }
 

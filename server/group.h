@@ -62,16 +62,9 @@ struct group {
     bool installing;               /* a snapshot is being installed: nothing else happens */
     bool rowless;                  /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
-    /* The line: writes are taken in the order they came, also those that have to wait or be sent
-     * again (request.c). */
-    bool is_held;           /* an earlier write is parked: later ones park behind it */
-    bool is_refused;        /* one under way came back: nothing is sent until all have */
-    uint64_t blocked_walk;  /* the walk over open requests that met a parked write */
-    uint32_t sent, sent_to; /* forwarded writes under way, and the node they go to */
-    uint32_t round;         /* of the line, less one */
-    uint32_t line_of;       /* the partition whose writes under way may be of this one's line, having been one; 0: none */
-    uint64_t line_life;     /* of its group then */
-    uint64_t astray_until;  /* what waits up to that index was proposed behind a split; 0: nothing is */
+    struct partition *at;  /* in the node's map */
+    bool is_to_tell;       /* other nodes are to know of it (map.c) */
+    uint64_t astray_until; /* what waits up to that index was proposed behind a split; 0: nothing is */
 
     struct request *waiting_head, *waiting_tail; /* PROPOSED, by index */
     struct request *reads_head, *reads_tail;     /* READING */

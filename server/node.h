@@ -11,6 +11,7 @@
 #include "storage/command.h"
 
 struct group;
+struct partition;
 struct host;
 struct peers;
 struct request;
@@ -34,12 +35,14 @@ struct worker {
     uint64_t started_ns;
     struct clock clock; /* how far env's wall clock is to be believed (R14) */
 
-    struct kv_map groups;                    /* partition id -> struct group */
-    uint64_t lives;                          /* groups opened so far */
-    uint16_t slots[KV_SLOTS];                /* keyspace default: which of slot_groups; small, since met at random */
-    struct group *slot_groups[KV_SLOTS + 1]; /* [0]: NULL, no replica here; a group has a slot at least */
-    struct group **ranges;                   /* all groups by the start of their range */
+    struct kv_map groups;                            /* partition id -> struct group */
+    uint64_t lives;                                  /* groups opened so far */
+    struct kv_map partitions;                        /* partition id -> struct partition (map.h) */
+    uint16_t slots[KV_SLOTS];                        /* keyspace default: which of slot_partitions; small, since met at random */
+    struct partition *slot_partitions[KV_SLOTS + 1]; /* [0]: NULL, none known; a partition has a slot at least */
+    struct partition **ranges;                       /* all whose ranges are known, by their start */
     uint32_t range_count;
+    bool map_is_stale, is_telling;        /* the above is to be made anew; nodes are to be told of partitions led here */
     struct group *dirty;                  /* groups with something to pump this turn */
     struct env_task turn;                 /* the end of this turn */
     uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
@@ -96,12 +99,6 @@ static inline void worker_clock_forget(struct worker *w)
     w->event_now_ns = 0;
 }
 struct group *worker_group(const struct worker *w, uint32_t partition);
-struct group *worker_find(const struct worker *w, struct kv_slice encoded); /* the replica here that holds the key; NULL: none */
-static inline struct group *worker_slot(const struct worker *w, uint32_t slot)
-{
-    return w->slot_groups[w->slots[slot]];
-}
-void worker_map_groups(struct worker *w); /* after groups or descriptors changed */
 uint64_t worker_random(struct worker *w);
 
 void worker_add_group(struct worker *w, struct group *g);

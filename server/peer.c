@@ -8,6 +8,7 @@
 #include "client/wire/hello.h"
 #include "server/group.h"
 #include "server/host.h"
+#include "server/map.h"
 #include "server/peer_codec.h"
 #include "server/request.h"
 #include "server/scrub.h"
@@ -246,6 +247,7 @@ static void forward_reply(struct peer *peer, struct kv_slice body)
     if (r == NULL) return; /* its deadline passed */
     request_returned(r, peer_refuses(&reply));
     bool is_told = r->body.pinned && reply.err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
+    if (reply.err != KV_OK) map_learn_leader(w, r->partition, reply.leader);
     if (peer_refuses(&reply) && !is_told) {
         request_park(r, KV_MS(5));
         worker_turn(w);
@@ -293,6 +295,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         peer->beat_ns = 0;
         JOURNAL(w->journal, peer, INFO, "link-up", "node=%u", peer->node->id);
         request_wake(w);
+        map_tell_again(w);
     }
     link_write(peer);
     struct kv_slice frame;
@@ -303,7 +306,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         } else if (frame.data[0] == KV_FRAME_REPLY) {
             forward_reply(peer, body);
         } else if (frame.data[0] == KV_FRAME_PEER) {
-            struct peer_reader reader = {peer, beat_answered, lost_ignored, raft_ignored, snapshot_ignored, NULL};
+            struct peer_reader reader = {peer, beat_answered, lost_ignored, raft_ignored, snapshot_ignored, NULL, NULL};
             kv_arena_reset(&peer->p->arena);
             err = peer_batch_read(body, &peer->p->arena, &reader);
         }
@@ -498,6 +501,14 @@ void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id repl
     if (peer != NULL) peer_put_lost(&peer->batch, group, replica, owed);
 }
 
+void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct peer *peer = ready_peer(p, p->list[i].node->id);
+        if (peer != NULL) peer_put_descriptor(&peer->batch, descriptor, term);
+    }
+}
+
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s)
 {
     struct peer *peer = ready_peer(p, node);
@@ -622,6 +633,13 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
     if (wants && (g == NULL || m->to > g->replica) && !awaits_birth(v->p->w, group, m->to)) peer_send_lost(v->p, v->peer->node->id, group, m->to, 0);
 }
 
+static void got_told(void *context, struct kv_slice descriptor, uint64_t term)
+{
+    struct receiver *v = context;
+    struct descriptor d;
+    if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->peer->node->id, term);
+}
+
 static void got_scrub(void *context, const struct peer_scrub *s)
 {
     struct receiver *v = context;
@@ -638,7 +656,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {&v, got_beat, got_lost, got_raft, got_snapshot, got_scrub};
+    struct peer_reader reader = {&v, got_beat, got_lost, got_raft, got_snapshot, got_told, got_scrub};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

@@ -29,6 +29,8 @@ void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct
                     const struct log_entry *entries, uint32_t entry_count);
 /* "I hold no such replica"; or, `owed` not 0, "I wait for a snapshot of at least that index". */
 void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, uint64_t owed);
+/* To all that are connected: "I lead this partition". */
+void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term);
 struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);

@@ -1,11 +1,16 @@
 #include "server/peer_codec.h"
 
 #include "client/base/proto.h"
-#include "server/scrub.h"
 #include "peer.pb-c.h"
+#include "server/scrub.h"
 
 /* The one file that knows the generated code of peer.proto. */
-enum { FIELD_RAFT = 1, FIELD_BEAT = 2, FIELD_LOST = 3, FIELD_SNAPSHOT = 4, FIELD_SCRUB = 5 };
+enum { FIELD_RAFT = 1,
+       FIELD_BEAT = 2,
+       FIELD_LOST = 3,
+       FIELD_SNAPSHOT = 4,
+       FIELD_SCRUB = 5,
+       FIELD_TOLD = 6 };
 
 static void put_varint(struct kv_buf *b, uint64_t v)
 {
@@ -27,7 +32,8 @@ static void put_field(struct kv_buf *b, uint32_t field, const ProtobufCMessage *
     kv_buf_commit(b, size);
 }
 
-enum { RUNS_MAX = 1024, ENTRIES_MAX = 4096 };
+enum { RUNS_MAX = 1024,
+       ENTRIES_MAX = 4096 };
 
 void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, const struct log_entry *entries,
                    uint32_t entry_count)
@@ -39,10 +45,10 @@ void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, c
     p.type = (uint32_t)m->type;
     p.from = m->from;
     p.to = m->to;
-#define SET(field, value)            \
-    do {                             \
+#define SET(field, value)             \
+    do {                              \
         p.has_##field = (value) != 0; \
-        p.field = (value);           \
+        p.field = (value);            \
     } while (0)
     SET(term, m->term);
     SET(index, m->index);
@@ -139,6 +145,14 @@ void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s)
     put_field(b, FIELD_SCRUB, &p.base);
 }
 
+void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t term)
+{
+    Kv__Peer__Told p = KV__PEER__TOLD__INIT;
+    p.descriptor = kv_proto_bytes(descriptor);
+    p.term = term;
+    put_field(b, FIELD_TOLD, &p.base);
+}
+
 static enum kv_err read_raft(const Kv__Peer__Raft *p, struct kv_arena *arena, const struct peer_reader *reader)
 {
     if (p->type > RAFT_READ_REPLY || p->n_entries > ENTRIES_MAX || p->n_runs > p->n_entries) return KV_MALFORMED;
@@ -191,14 +205,15 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
     for (size_t i = 0; i < batch->n_scrubs; i++) {
         const Kv__Peer__Scrub *s = batch->scrubs[i];
         if (s->kind > PEER_SCRUB_DIFFERS) return KV_MALFORMED;
-        struct peer_scrub scrub = {.group = s->group, .from = s->from, .to = s->to, .index = s->index, .hash = s->hash,
-                                   .kind = (enum peer_scrub_kind)s->kind};
+        struct peer_scrub scrub = {.group = s->group, .from = s->from, .to = s->to, .index = s->index, .hash = s->hash, .kind = (enum peer_scrub_kind)s->kind};
         if (reader->scrub != NULL) reader->scrub(reader->context, &scrub);
     }
     for (size_t i = 0; i < batch->n_raft; i++) {
         enum kv_err err = read_raft(batch->raft[i], arena, reader);
         if (err != KV_OK) return err;
     }
+    for (size_t i = 0; i < batch->n_told && reader->told != NULL; i++)
+        reader->told(reader->context, kv_proto_slice(batch->told[i]->descriptor), batch->told[i]->term);
     for (size_t i = 0; i < batch->n_snapshots; i++) {
         const Kv__Peer__Snapshot *s = batch->snapshots[i];
         struct peer_snapshot snapshot = {.group = s->group,

@@ -18,13 +18,16 @@ void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
 void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
 
+void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t term);
+
 struct peer_reader { /* what peer_batch_read() calls for each part, in this order */
     void *context;
     void (*beat)(void *context, const struct peer_beat *beat);
     void (*lost)(void *context, uint32_t group, raft_id replica, uint64_t owed);
     void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
     void (*snapshot)(void *context, const struct peer_snapshot *s);
-    void (*scrub)(void *context, const struct peer_scrub *s); /* before raft: it may concern an entry there; NULL: ignored */
+    void (*told)(void *context, struct kv_slice descriptor, uint64_t term); /* NULL: ignored */
+    void (*scrub)(void *context, const struct peer_scrub *s);               /* before raft: it may concern an entry there; NULL: ignored */
 };
 /* Everything given out points into `bytes` or the arena, for the call only. KV_MALFORMED. */
 enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const struct peer_reader *reader);

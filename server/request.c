@@ -6,6 +6,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/map.h"
 #include "server/peer.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
@@ -101,14 +102,14 @@ void request_free_spares(struct worker *w)
 
 void request_fail(struct request *r, enum kv_err err, const char *detail)
 {
-    struct group *g = worker_group(r->w, r->partition);
+    const struct partition *p = map_get(r->w, r->partition);
     bool maybe = r->is_write && r->maybe && !MUTANT(maybe_said_no);
     struct kv_reply reply = {.err = err,
                              .applied = maybe ? KV_APPLIED_MAYBE : KV_APPLIED_NO,
                              .phase = r->phase,
                              .node = r->w->node_id,
                              .partition = r->body.line != 0 ? r->body.line : r->partition, /* as who sent it in line calls it */
-                             .leader = g != NULL && err != KV_NO_LEADER ? group_leader_node(g) : 0,
+                             .leader = p != NULL && err != KV_NO_LEADER ? map_leader(p) : 0,
                              .retry_after_ms = err == KV_BUSY ? 20 : 0,
                              .detail = detail != NULL ? kv_str(detail) : kv_slice(NULL, 0)};
     request_finish(r, &reply);
@@ -118,8 +119,8 @@ void request_fail(struct request *r, enum kv_err err, const char *detail)
 static bool is_stranded(const struct request *r, uint64_t now_ns)
 {
     if (!r->body.roams) return false;
-    const struct group *g = worker_group(r->w, r->partition);
-    return g != NULL && group_is_out_of_touch(g, now_ns);
+    const struct partition *p = map_get(r->w, r->partition);
+    return p != NULL && map_is_out_of_touch(r->w, p, now_ns);
 }
 
 static void strand(struct request *r)
@@ -140,10 +141,10 @@ void request_park(struct request *r, uint64_t delay_ns)
         return;
     }
     if (!request_own(r)) return;
-    struct group *g = r->is_write ? worker_group(r->w, r->partition) : NULL;
-    if (g != NULL) {
-        g->is_held = true;
-        g->blocked_walk = r->w->walk;
+    struct partition *p = r->is_write ? map_get(r->w, r->partition) : NULL;
+    if (p != NULL) {
+        p->line.is_held = true;
+        p->line.blocked_walk = r->w->walk;
     }
     r->state = REQUEST_PARKED;
     r->w->has_parked = true;
@@ -154,16 +155,15 @@ void request_park(struct request *r, uint64_t delay_ns)
 void request_returned(struct request *r, bool refused)
 {
     struct worker *w = r->w;
-    struct group *g = worker_group(w, r->partition);
-    uint64_t life = r->sent_life;
-    r->sent_life = 0;
-    if (life == 0 || g == NULL || g->life != life) return;
-    assert(g->sent > 0);
-    g->sent--;
-    g->is_refused |= refused;
-    if (g->sent > 0 || (!g->is_refused && !g->is_held)) return;
-    g->round += g->is_refused;
-    g->is_refused = false;
+    if (!r->is_in_line) return;
+    r->is_in_line = false;
+    struct line *l = &map_get(w, r->partition)->line;
+    assert(l->sent > 0);
+    l->sent--;
+    l->is_refused |= refused;
+    if (l->sent > 0 || (!l->is_refused && !l->is_held)) return;
+    l->round += l->is_refused;
+    l->is_refused = false;
     w->woken = true; /* who stands in line goes on */
     worker_turn(w);
 }
@@ -171,41 +171,47 @@ void request_returned(struct request *r, bool refused)
 /* Must this write wait behind earlier ones? Those parked are walked in the order they came, so in a
  * walk only those met before count. What was sent to one node must be back before anything goes
  * to another, or here. */
-static bool stands_in_line(const struct request *r, struct group *g)
-{
-    const struct worker *w = r->w;
-    if (!r->is_write) return false;
-    if ((g->line_of != 0 || g->astray_until != 0) && birth_holds_writes(g)) return true;
-    if (r->body.hops > 0) return false;
-    if (w->open_iter_runs ? g->is_held && g->blocked_walk == w->walk : g->is_held) return true;
-    return g->sent > 0 && (g->is_refused || g->sent_to != group_leader_node(g));
-}
-
-static void route(struct request *r, struct group *g)
+static bool stands_in_line(const struct request *r, struct partition *p)
 {
     struct worker *w = r->w;
-    r->partition = g->id;
+    const struct line *l = &p->line;
+    if (!r->is_write) return false;
+    if ((l->after != 0 || (p->group != NULL && p->group->astray_until != 0)) && birth_holds_writes(w, p)) return true;
+    if (r->body.hops > 0) return false;
+    if (w->open_iter_runs ? l->is_held && l->blocked_walk == w->walk : l->is_held) return true;
+    return l->sent > 0 && (l->is_refused || l->sent_to != map_way(w, p));
+}
+
+static void route(struct request *r, struct partition *p)
+{
+    struct worker *w = r->w;
+    struct group *g = p->group;
+    r->partition = p->id;
     r->tries++;
     if (w->poisoned) {
         request_fail(r, KV_POISONED, "this node's disk failed; ask another node");
         return;
     }
-    if (!r->is_write && r->body.level == KV_LEVEL_ANY && !g->installing && !g->rowless) {
+    if (!r->is_write && r->body.level == KV_LEVEL_ANY && g != NULL && !g->installing && !g->rowless) {
         group_read(g, r);
         return;
     }
-    if (stands_in_line(r, g)) {
+    if (stands_in_line(r, p)) {
         request_park(r, 1);
         return;
     }
-    if (group_leads(g)) {
+    if (g != NULL && group_leads(g)) {
         if (r->is_write) group_write(g, r);
         else group_read(g, r);
         return;
     }
-    uint32_t node = group_leader_node(g);
+    if (g == NULL && w->config->node_count <= 1) {
+        request_absent(r);
+        return;
+    }
+    uint32_t node = map_way(w, p);
     if (r->body.hops >= NODE_FORWARD_HOPS_MAX || node == 0 || node == w->node_id) {
-        request_park(r, 0);
+        request_park(r, g != NULL ? 0 : KV_MS(50)); /* nobody says when one we have no replica of gets a leader */
         return;
     }
     if (r->is_write && r->body.sequence == 0) { /* so that a repeat is harmless */
@@ -216,15 +222,15 @@ static void route(struct request *r, struct group *g)
     if (!request_own(r)) return;
     r->phase = KV_PHASE_FORWARD;
     if (r->is_write) {
-        r->body.line = g->id;
-        r->body.round = g->round + 1;
+        r->body.line = p->id;
+        r->body.round = p->line.round + 1;
     }
     if (peer_forward(w->peers, node, r) != KV_OK) {
         request_park(r, KV_MS(20));
     } else if (r->is_write) {
-        r->sent_life = g->life;
-        g->sent++;
-        g->sent_to = node;
+        r->is_in_line = true;
+        p->line.sent++;
+        p->line.sent_to = node;
     }
 }
 
@@ -294,27 +300,26 @@ static void finish_resp_error(struct request *r, enum kv_err err, struct kv_buf 
     request_finish(r, &reply);
 }
 
-/* The partition of every key if they agree. KV_CROSS_SHARD; KV_TOO_BIG: a key; KV_NO_LEADER: no such partition here. */
-static enum kv_err one_partition(struct request *r, const struct kv_op_info *info, struct group **out)
+/* The partition of every key if they agree. KV_CROSS_SHARD; KV_TOO_BIG: a key; KV_NO_LEADER: no such partition is known. */
+static enum kv_err one_partition(struct request *r, const struct kv_op_info *info, struct partition **out)
 {
     struct worker *w = r->w;
     uint32_t first, step;
     uint32_t count = kv_op_keys(info, r->body.arg_count, &first, &step);
-    struct group *g = NULL;
+    struct partition *p = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct kv_slice key = r->body.args[first + i * step];
         if (key.size > KV_USER_KEY_BYTES_MAX) return KV_TOO_BIG;
-        struct group *of = worker_slot(w, kv_slot(key));
+        struct partition *of = map_slot(w, kv_slot(key));
         if (of == NULL) return KV_NO_LEADER;
-        if (g != NULL && of != g) return KV_CROSS_SHARD;
-        g = of;
+        if (p != NULL && of != p) return KV_CROSS_SHARD;
+        p = of;
     }
-    *out = g;
+    *out = p;
     return KV_OK;
 }
 
-/* No replica of its partition is here: the first ones are still being made, or it was damaged and its
- * successor is on the way. */
+/* Its partition is not known: the first ones are still being made, or it was damaged and its successor is on the way. */
 void request_absent(struct request *r)
 {
     struct worker *w = r->w;
@@ -334,28 +339,32 @@ static bool is_trusted(const struct request *r)
 static void dispatch(struct request *r, const struct kv_op_info *info)
 {
     struct worker *w = r->w;
-    struct group *g = NULL;
+    struct partition *p = NULL;
+    if (w->map_is_stale) map_settle(w);
     if (r->body.pinned) {
-        g = worker_group(w, r->body.partition);
-        if (g != NULL && g->descriptor.range_epoch != r->body.range_epoch) {
+        p = map_get(w, r->body.partition);
+        const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
+        if (d == NULL) p = NULL;
+        if (d != NULL && d->range_epoch != r->body.range_epoch) {
             request_fail(r, KV_WRONG_SHARD, NULL);
             return;
         }
     } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || r->body.op == KV_OP_SPLIT ||
                (r->body.op == KV_OP_KVFLUSH && r->body.arg_count > 0)) {
-        g = worker_find(w, r->body.args[0]);
+        p = map_find(w, r->body.args[0]);
     } else if (r->body.keyspace == KV_KEYSPACE_SYSTEM && is_trusted(r)) {
-        g = worker_group(w, KV_PARTITION_SYSTEM);
+        p = map_get(w, KV_PARTITION_SYSTEM);
+        if (p != NULL && map_descriptor(p) == NULL) p = NULL;
     } else {
         if (fan_start(r)) return;
-        enum kv_err err = one_partition(r, info, &g);
+        enum kv_err err = one_partition(r, info, &p);
         if (err != KV_OK && err != KV_NO_LEADER) {
             request_fail(r, err, err == KV_TOO_BIG ? "key over 480 bytes" : NULL);
             return;
         }
     }
-    if (g == NULL) request_absent(r);
-    else route(r, g);
+    if (p == NULL) request_absent(r);
+    else route(r, p);
 }
 
 void request_start(struct request *r)
@@ -460,9 +469,9 @@ static void lines_clear(struct worker *w)
     uint32_t cursor = 0;
     uint64_t id;
     void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-        struct group *g = v;
-        g->is_held = g->is_held && g->blocked_walk == w->walk;
+    while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
+        struct line *l = &((struct partition *)v)->line;
+        l->is_held = l->is_held && l->blocked_walk == w->walk;
     }
 }
 
@@ -482,9 +491,9 @@ void request_tick(struct worker *w, uint64_t now_ns)
         if (r->deadline_ns <= now_ns && r->done != NULL) {
             enum request_state state = r->state;
             unqueue(r);
-            struct group *g = worker_group(w, r->partition);
+            const struct partition *p = map_get(w, r->partition);
             if (state == REQUEST_PARKED)
-                request_fail(r, g != NULL && g->leader != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
+                request_fail(r, p != NULL && map_leader(p) != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
                              peer_connected_count(w->peers) == 0 && w->config->node_count > 1
                                  ? "no contact with any other node"
                                  : NULL);
@@ -493,10 +502,10 @@ void request_tick(struct worker *w, uint64_t now_ns)
             unqueue(r);
             strand(r);
         } else if (r->state == REQUEST_PARKED) {
-            struct group *g = r->is_write ? worker_group(w, r->partition) : NULL;
+            struct partition *p = r->is_write ? map_get(w, r->partition) : NULL;
             w->has_parked = true;
             if (r->retry_ns <= now_ns) reroute(r); /* parks again where it must */
-            else if (g != NULL) g->blocked_walk = w->walk;
+            else if (p != NULL) p->line.blocked_walk = w->walk;
         }
     }
     w->open_iter = NULL;

@@ -29,7 +29,7 @@ struct request {
     uint64_t index, term; /* PROPOSED: of its entry; READING: the index to wait for */
     uint64_t context;     /* READING: of its ReadIndex; FORWARDED: id on the link */
     uint32_t forward_node;
-    uint64_t sent_life;                 /* FORWARDED: the group's life in whose line it was sent; 0: none */
+    bool is_in_line;                    /* FORWARDED: a write, counted in its partition's line */
     uint32_t partition;                 /* where it was last sent */
     uint32_t range_epoch;               /* READING: of the partition when it was routed there */
     void *memory;                       /* owns the arguments once kept */

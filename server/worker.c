@@ -6,8 +6,8 @@
 #include "client/base/endian.h"
 #include "client/base/text.h"
 #include "server/auth.h"
-#include "server/group.h"
 #include "server/host.h"
+#include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/scrub.h"
@@ -96,6 +96,7 @@ static void turn_end(struct env_task *t)
     w->in_turn = true;
     w->turns++;
     worker_clock_forget(w);
+    if (w->map_is_stale) map_settle(w);
     if (w->woken) {
         w->woken = false;
         request_tick(w, env_now_ns(w->env));
@@ -112,61 +113,10 @@ static void turn_end(struct env_task *t)
     if (w->dirty != NULL || w->woken || log_has_queued(store_log(w->store))) worker_turn(w);
 }
 
-static int range_order(const void *a, const void *b)
-{
-    struct group *const *x = a, *const *y = b;
-    return kv_slice_cmp(kv_key_slice(&(*x)->descriptor.from), kv_key_slice(&(*y)->descriptor.from));
-}
-
-static void map_ranges(struct worker *w)
-{
-    struct group **ranges = realloc(w->ranges, (w->groups.count + 1) * sizeof *ranges);
-    if (ranges == NULL) abort(); /* nothing could be found any more; the log replays all of it */
-    w->ranges = ranges;
-    w->range_count = 0;
-    uint32_t cursor = 0;
-    uint64_t id;
-    void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) ranges[w->range_count++] = v;
-    qsort(ranges, w->range_count, sizeof *ranges, range_order);
-}
-
-struct group *worker_find(const struct worker *w, struct kv_slice encoded)
-{
-    uint32_t low = 0, high = w->range_count; /* the first that begins behind the key */
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (kv_slice_cmp(kv_key_slice(&w->ranges[middle]->descriptor.from), encoded) <= 0) low = middle + 1;
-        else high = middle;
-    }
-    if (low == 0) return NULL;
-    struct group *g = w->ranges[low - 1];
-    struct kv_range range = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
-    return kv_range_has(range, encoded) ? g : NULL;
-}
-
-void worker_map_groups(struct worker *w)
-{
-    map_ranges(w);
-    memset(w->slots, 0, sizeof w->slots);
-    uint32_t cursor = 0;
-    uint16_t count = 0; /* at most one group a slot */
-    uint64_t id;
-    void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-        struct group *g = v;
-        if (g->descriptor.kind != DESCRIPTOR_HASH || g->descriptor.keyspace != KV_KEYSPACE_DEFAULT) continue;
-        uint32_t from = kv_key_slot(kv_key_slice(&g->descriptor.from));
-        uint32_t to = g->descriptor.to.size == 0 ? KV_SLOTS : kv_key_slot(kv_key_slice(&g->descriptor.to));
-        w->slot_groups[++count] = g;
-        for (uint32_t slot = from; slot < to && slot < KV_SLOTS; slot++) w->slots[slot] = count;
-    }
-}
-
 void worker_add_group(struct worker *w, struct group *g)
 {
     if (!kv_map_put(&w->groups, g->id, g)) abort(); /* out of memory at start: nothing to lose yet */
-    worker_map_groups(w);
+    map_add_group(w, g);
     group_touch(g);
 }
 
@@ -188,7 +138,7 @@ void worker_remove_group(struct worker *w, struct group *g)
     for (struct request *r = g->reads_head; r != NULL; r = r->queue_next) r->state = REQUEST_NEW;
     for (struct request *r = g->acks_head; r != NULL; r = r->queue_next) r->state = REQUEST_NEW;
     kv_map_remove(&w->groups, g->id);
-    worker_map_groups(w);
+    map_remove_group(w, g);
     group_close(g);
 }
 
@@ -494,6 +444,7 @@ static void tick(struct env_timer *t)
     if (!w->poisoned)
         while (kv_map_next(&w->groups, &cursor, &id, &v)) group_tick(v, now);
     bool yields = poison_step(w, now);
+    map_tick(w);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
     request_tick(w, now);
@@ -544,7 +495,7 @@ void worker_destroy(struct worker *w)
     scrub_drop(w);
     while (kv_map_next(&w->groups, &cursor, &id, &v)) group_close(v);
     kv_map_free(&w->groups);
-    free(w->ranges);
+    map_free(w);
     while (w->jobs != NULL) {
         struct worker_job *j = w->jobs;
         worker_job_end(j);

@@ -1,5 +1,6 @@
 #include "client/base/endian.h"
 #include "client/base/hash.h"
+#include "server/map.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
 #include <stdio.h>
@@ -268,7 +269,8 @@ static bool covers_all(const struct cluster *c, char *why, size_t why_size)
 {
     for (uint32_t i = 1; i <= c->o.nodes; i++)
         for (uint32_t slot = 0; slot < KV_SLOTS; slot++) {
-            const struct group *g = worker_slot(node_of(c, i)->worker, slot), *h = worker_slot(node_of(c, 1)->worker, slot);
+            const struct partition *at = map_slot(node_of(c, i)->worker, slot), *first = map_slot(node_of(c, 1)->worker, slot);
+            const struct group *g = at == NULL ? NULL : at->group, *h = first == NULL ? NULL : first->group;
             if (g != NULL && h != NULL && g->id == h->id && g->descriptor.range_epoch == h->descriptor.range_epoch) continue;
             snprintf(why, why_size, "slot %u is of group %u on node %u, of group %u on node 1", slot, g == NULL ? 0 : g->id, i,
                      h == NULL ? 0 : h->id);

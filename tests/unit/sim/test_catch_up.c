@@ -1,4 +1,4 @@
-#include "server/group.h"
+#include "server/map.h"
 #include "server/request.h"
 #include "tests/sim/cluster.h"
 #include "tests/unit/unit.h"
@@ -6,7 +6,9 @@
 
 /* A follower that lacks entries which its leader must read back from a disk that takes longer for all of them than
  * the leader waits between two heartbeats. */
-enum { NODES = 3, ROWS = 400, ROW_BYTES = 1000 };
+enum { NODES = 3,
+       ROWS = 400,
+       ROW_BYTES = 1000 };
 
 struct world {
     struct sim *sim;
@@ -63,7 +65,7 @@ static void world_make(uint64_t seed, uint32_t batch_entries)
     run(8000); /* leaderships stand where they belong */
     ck_assert_msg(cluster_settled(w.cluster, why, sizeof why), "%s", why);
     for (uint32_t node = 1; node <= NODES; node++) {
-        struct group *g = worker_slot(cluster_worker(w.cluster, node), kv_slot(kv_str("key")));
+        struct group *g = map_slot(cluster_worker(w.cluster, node), kv_slot(kv_str("key")))->group;
         if (group_leads(g)) w.leader = g, w.leads = node;
         else w.follows = node;
     }
@@ -83,7 +85,7 @@ START_TEST(what_is_slow_to_be_read_is_not_lost)
     }
     ck_assert(cluster_start(w.cluster, w.follows));
     struct disk_mem *disk = disk_sim_mem(cluster_disk(w.cluster, w.leads));
-    const struct group *g = worker_slot(cluster_worker(w.cluster, w.follows), kv_slot(kv_str("key")));
+    const struct group *g = map_slot(cluster_worker(w.cluster, w.follows), kv_slot(kv_str("key")))->group;
     uint32_t pending_max = 0;
     for (uint32_t ms = 0; ms < 4000 && g->applied < w.leader->applied; ms++) {
         run(1);

@@ -1,4 +1,4 @@
-#include "server/group.h"
+#include "server/map.h"
 #include "server/request.h"
 #include "tests/sim/cluster_impl.h"
 #include "tests/unit/unit.h"
@@ -7,7 +7,9 @@
 
 /* A replica that dies in the middle of an install has no rows until it gets another snapshot. It is still a
  * member: its vote may be the one that is missing. */
-enum { NODES = 3, ROWS = 300, ROW_BYTES = 1000 };
+enum { NODES = 3,
+       ROWS = 300,
+       ROW_BYTES = 1000 };
 static struct cluster *cluster;
 static struct sim *sim;
 static uint32_t leader, follower, third, partition;
@@ -44,7 +46,8 @@ static bool write_rows(uint32_t node, uint32_t count)
         uint32_t before = answered, late = refused;
         uint64_t end = sim_now_ns(sim) + KV_SECONDS(20);
         request_start(r);
-        while (answered == before && refused == late && sim_now_ns(sim) < end && sim_step(sim)) {}
+        while (answered == before && refused == late && sim_now_ns(sim) < end && sim_step(sim)) {
+        }
         if (answered == before) return false;
     }
     return true;
@@ -70,7 +73,7 @@ static void begin(uint64_t seed)
     for (uint32_t node = 1; node <= NODES; node++) ck_assert(cluster_start(cluster, node));
     run(8000); /* leaderships stand where they belong */
     ck_assert_msg(cluster_settled(cluster, why, sizeof why), "%s", why);
-    partition = worker_slot(cluster_worker(cluster, 1), kv_slot(kv_str("key")))->id;
+    partition = map_slot(cluster_worker(cluster, 1), kv_slot(kv_str("key")))->group->id;
     leader = group_leader_node(replica(1));
     follower = leader % NODES + 1;
     third = follower % NODES + 1;
@@ -103,7 +106,8 @@ static bool is_marked(void)
 static void interrupt_install(void)
 {
     uint64_t end = sim_now_ns(sim) + KV_SECONDS(30);
-    while (!is_marked() && sim_now_ns(sim) < end && sim_step(sim)) {}
+    while (!is_marked() && sim_now_ns(sim) < end && sim_step(sim)) {
+    }
     ck_assert(is_marked());
     cluster_crash(cluster, follower, SIM_KILL);
     ck_assert(cluster_start(cluster, follower));
@@ -139,7 +143,8 @@ START_TEST(what_is_damaged_is_replaced)
     struct worker *w = cluster_worker(cluster, follower);
     store_group_damage(w->store, partition, "as if its log were rotten");
     worker_turn(w);
-    while (log_bytes_undurable(store_log(w->store)) > 0 && sim_step(sim)) {}
+    while (log_bytes_undurable(store_log(w->store)) > 0 && sim_step(sim)) {
+    }
     cluster_crash(cluster, follower, SIM_KILL);
     ck_assert(cluster_start(cluster, follower));
     ck_assert(is_marked());

@@ -1,4 +1,4 @@
-#include "server/group.h"
+#include "server/map.h"
 #include "server/request.h"
 #include "server/transfer.h"
 #include "tests/sim/cluster.h"
@@ -54,7 +54,7 @@ static void begin(uint64_t seed)
     g = leader = NULL;
     uint32_t slot = kv_slot(kv_str("key"));
     for (uint32_t node = 1; node <= 3; node++) {
-        struct group *at = worker_slot(cluster_worker(cluster, node), slot);
+        struct group *at = map_slot(cluster_worker(cluster, node), slot)->group;
         if (group_leads(at)) leader = at;
         else g = at, follower = node;
     }

@@ -1,4 +1,4 @@
-#include "server/group.h"
+#include "server/map.h"
 #include "server/request.h"
 #include "tests/sim/cluster.h"
 #include "tests/unit/unit.h"
@@ -45,7 +45,8 @@ static void write_at(struct story *s, uint32_t node, const char *value, struct a
 
 static struct group *group_at(struct story *s, uint32_t node)
 {
-    return worker_slot(cluster_worker(s->cluster, node), kv_slot(kv_str(s->key)));
+    const struct partition *p = map_slot(cluster_worker(s->cluster, node), kv_slot(kv_str(s->key)));
+    return p == NULL ? NULL : p->group;
 }
 
 static bool leads(struct story *s, uint32_t node)
@@ -130,7 +131,7 @@ static void begin(struct story *s, uint64_t seed)
     until(s, second_leads);
     cluster_crash(s->cluster, 2, SIM_POWER); /* unheard: node 1 sends into the void */
     write_at(s, 1, "first", &s->first);
-    ck_assert_uint_eq(group_at(s, 1)->sent, 1);
+    ck_assert_uint_eq(group_at(s, 1)->at->line.sent, 1);
 }
 
 static void end(struct story *s)

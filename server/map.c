@@ -1,0 +1,263 @@
+#include "server/map.h"
+
+#include <stdlib.h>
+
+#include "server/peer.h"
+
+enum { TELL_MAX = 256 }; /* descriptors a tick, to each node */
+
+struct partition *map_get(const struct worker *w, uint32_t id)
+{
+    return kv_map_get(&w->partitions, id);
+}
+
+static struct partition *make(struct worker *w, uint32_t id)
+{
+    struct partition *p = map_get(w, id);
+    if (p != NULL) return p;
+    p = calloc(1, sizeof *p);
+    if (p == NULL || !kv_map_put(&w->partitions, id, p)) {
+        free(p);
+        return NULL;
+    }
+    p->id = id;
+    return p;
+}
+
+const struct descriptor *map_descriptor(const struct partition *p)
+{
+    return p->group != NULL ? &p->group->descriptor : p->told;
+}
+
+uint32_t map_leader(const struct partition *p)
+{
+    return p->group != NULL ? group_leader_node(p->group) : p->leader;
+}
+
+uint32_t map_way(const struct worker *w, const struct partition *p)
+{
+    uint32_t leader = map_leader(p);
+    if (p->group != NULL || p->told == NULL) return leader;
+    if (leader != 0 && peer_connected(w->peers, leader)) return leader;
+    for (uint32_t i = 0; i < p->told->replica_count; i++)
+        if (peer_connected(w->peers, p->told->replicas[i].node)) return p->told->replicas[i].node;
+    return 0;
+}
+
+bool map_is_out_of_touch(const struct worker *w, const struct partition *p, uint64_t now_ns)
+{
+    return p->group != NULL ? group_is_out_of_touch(p->group, now_ns) : map_way(w, p) == 0;
+}
+
+/* ---- looking up ---- */
+
+static struct kv_range range_of(const struct partition *p)
+{
+    const struct descriptor *d = map_descriptor(p);
+    return (struct kv_range){kv_key_slice(&d->from), kv_key_slice(&d->to)};
+}
+
+static int range_order(const void *a, const void *b)
+{
+    const struct partition *x = *(struct partition *const *)a, *y = *(struct partition *const *)b;
+    int order = kv_slice_cmp(range_of(x).from, range_of(y).from);
+    if (order != 0) return order;
+    uint32_t ex = map_descriptor(x)->range_epoch, ey = map_descriptor(y)->range_epoch;
+    return ex != ey ? (ex < ey ? -1 : 1) : x->id < y->id ? -1
+                                                         : x->id > y->id;
+}
+
+static void paint_slots(struct worker *w, uint16_t colour, const struct descriptor *d)
+{
+    uint32_t from = kv_key_slot(kv_key_slice(&d->from));
+    uint32_t to = d->to.size == 0 ? KV_SLOTS : kv_key_slot(kv_key_slice(&d->to));
+    for (uint32_t slot = from; slot < to && slot < KV_SLOTS; slot++) {
+        const struct partition *there = map_slot(w, slot);
+        if (there == NULL || map_descriptor(there)->range_epoch <= d->range_epoch) w->slots[slot] = colour;
+    }
+}
+
+void map_settle(struct worker *w)
+{
+    w->map_is_stale = false;
+    struct partition **ranges = realloc(w->ranges, (w->partitions.count + 1) * sizeof *ranges);
+    if (ranges == NULL) abort(); /* nothing could be found any more; the log replays all of it */
+    w->ranges = ranges;
+    w->range_count = 0;
+    memset(w->slots, 0, sizeof w->slots);
+    uint32_t cursor = 0;
+    uint16_t colours = 0; /* at most one a slot */
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
+        struct partition *p = v;
+        const struct descriptor *d = map_descriptor(p);
+        if (d == NULL) continue;
+        ranges[w->range_count++] = p;
+        if (d->kind != DESCRIPTOR_HASH || d->keyspace != KV_KEYSPACE_DEFAULT || colours == KV_SLOTS) continue;
+        w->slot_partitions[++colours] = p;
+        paint_slots(w, colours, d);
+    }
+    qsort(ranges, w->range_count, sizeof *ranges, range_order);
+}
+
+void map_changed(struct worker *w)
+{
+    w->map_is_stale = true;
+    worker_turn(w);
+}
+
+struct partition *map_at(const struct worker *w, uint32_t index)
+{
+    return index < w->range_count ? w->ranges[index] : NULL;
+}
+
+/* What begins last before a key holds it, unless that is a part of something wider of which we know only from before. */
+struct partition *map_find(const struct worker *w, struct kv_slice encoded)
+{
+    uint32_t low = 0, high = w->range_count; /* the first that begins behind the key */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (kv_slice_cmp(range_of(w->ranges[middle]).from, encoded) <= 0) low = middle + 1;
+        else high = middle;
+    }
+    struct partition *best = NULL;
+    for (uint32_t back = 0; low-- > 0 && back < 16; back++) {
+        struct partition *p = w->ranges[low];
+        if (!kv_range_has(range_of(p), encoded)) continue;
+        if (best != NULL && map_descriptor(best)->range_epoch >= map_descriptor(p)->range_epoch) continue;
+        best = p;
+    }
+    return best;
+}
+
+/* ---- lines ---- */
+
+void map_inherit_line(struct partition *parent, struct partition *child)
+{
+    child->line.is_held = child->line.is_held || parent->line.is_held;
+    child->line.blocked_walk = parent->line.blocked_walk;
+    child->line.after = parent->id;
+    if (parent->line.sent > 0) parent->line.is_refused = true; /* all of them come back before anything else goes */
+}
+
+/* ---- replicas here ---- */
+
+void map_add_group(struct worker *w, struct group *g)
+{
+    struct partition *p = make(w, g->id);
+    if (p == NULL) abort(); /* out of memory at a start, or amid an entry: the log replays it exactly */
+    p->group = g;
+    g->at = p;
+    free(p->told);
+    p->told = NULL;
+    map_settle(w);
+}
+
+void map_remove_group(struct worker *w, struct group *g)
+{
+    struct partition *p = g->at;
+    p->leader = group_leader_node(g);
+    p->term = raft_term_now(g->raft);
+    p->told = malloc(sizeof *p->told);
+    if (p->told != NULL) *p->told = g->descriptor;
+    if (p->leader == w->node_id) p->leader = 0;
+    p->group = NULL;
+    map_settle(w);
+}
+
+/* ---- telling and learning ---- */
+
+void map_tell(struct group *g)
+{
+    if (!group_leads(g) || g->w->config->node_count <= 1) return;
+    g->is_to_tell = g->w->is_telling = true;
+}
+
+void map_tell_again(struct worker *w)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) map_tell(v);
+}
+
+static void tell(struct group *g, struct kv_buf *bytes)
+{
+    kv_buf_clear(bytes);
+    descriptor_encode(&g->descriptor, bytes);
+    if (bytes->failed) return; /* short of memory: again with the next change */
+    peers_send_descriptor(g->w->peers, kv_buf_slice(bytes), raft_term_now(g->raft));
+}
+
+void map_tick(struct worker *w)
+{
+    if (!w->is_telling || w->poisoned) return;
+    struct kv_buf bytes = {0};
+    uint32_t cursor = 0, told = 0;
+    uint64_t id;
+    void *v;
+    w->is_telling = false;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        if (!g->is_to_tell) continue;
+        if (told == TELL_MAX) {
+            w->is_telling = true;
+            break;
+        }
+        g->is_to_tell = false;
+        if (!group_leads(g)) continue;
+        tell(g, &bytes);
+        told++;
+    }
+    kv_buf_free(&bytes);
+}
+
+static bool is_newer(const struct descriptor *d, const struct descriptor *old)
+{
+    if (old == NULL) return true;
+    return d->range_epoch != old->range_epoch ? d->range_epoch > old->range_epoch : d->conf_epoch > old->conf_epoch;
+}
+
+/* A partition that takes a place of one we knew was a part of it. */
+static void learn_parents(struct worker *w, struct partition *child, const struct descriptor *d)
+{
+    struct partition *p = map_find(w, kv_key_slice(&d->from));
+    if (p != NULL && p != child && map_descriptor(p)->range_epoch < d->range_epoch) map_inherit_line(p, child);
+}
+
+void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, uint64_t term)
+{
+    struct partition *p = make(w, d->id);
+    if (p == NULL || p->group != NULL) return; /* who has a replica knows by itself, or will */
+    if (term >= p->term) {
+        p->term = term;
+        p->leader = leader;
+    }
+    if (!is_newer(d, p->told)) return;
+    if (p->told == NULL) learn_parents(w, p, d);
+    struct descriptor *copy = p->told == NULL ? malloc(sizeof *copy) : p->told;
+    if (copy == NULL) return;
+    *copy = *d;
+    p->told = copy;
+    map_changed(w);
+}
+
+void map_learn_leader(struct worker *w, uint32_t id, uint32_t leader)
+{
+    struct partition *p = map_get(w, id);
+    if (p != NULL && p->group == NULL && leader != 0) p->leader = leader;
+}
+
+void map_free(struct worker *w)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
+        free(((struct partition *)v)->told);
+        free(v);
+    }
+    kv_map_free(&w->partitions);
+    free(w->ranges);
+}
