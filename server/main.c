@@ -20,6 +20,9 @@
 /* kvd, the node: configuration, keys, one worker on libuv. */
 extern char **environ;
 
+/* Somewhat more than a put has to wait for at once: a sync of a good disk, a neighbour's answer. */
+static const uint64_t linger_ns = 250000;
+
 struct process {
     struct config config;
     struct env_uv *uv;
@@ -272,6 +275,7 @@ static int run(struct process *p)
     struct env *env = env_uv_env(p->uv);
     env->owner = p;
     env->on_wake = on_wake;
+    env_uv_linger(p->uv, linger_ns);
     err = disk_uv_create(c->node_data, wake, env, &p->disk);
     if (err != KV_OK) {
         snprintf(why, sizeof why, "data directory %s: %s", c->node_data,

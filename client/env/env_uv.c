@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,13 @@
 #include <unistd.h>
 
 enum { TIMERS_MIN = 256 };
+enum { /* of lingering */
+    YIELD_NS_MAX = 1000000, /* gone longer, and somebody computes */
+    CROWDED_NS = 50000000,  /* how long that is believed */
+    SOON_MAX = 16,
+    SOON_ENOUGH = 4,
+    SOON_LATE = 4, /* what one that came late takes off */
+};
 
 void *env_uv_alloc(size_t size)
 {
@@ -255,12 +263,35 @@ static void on_awake(uv_idle_t *idle)
     (void)idle; /* being active is all it does */
 }
 
+/* Lingering. A processor that has nothing to do halts, and to wake it takes longer, above all in a
+ * virtual machine, than a disk or a neighbour often needs to answer. So where the loop has long been
+ * through with things soon after it was through with those before, it expects as much of the next
+ * one and looks for it again and again. Heartbeats and their answers are too few in a row for that,
+ * and turns under load too long. Whoever else wants the processor gets it in between. Who keeps
+ * it computes: then nothing halts, and the loop would lose a slice of time with each look. */
+static bool lingers(struct env_uv *e)
+{
+    if (e->linger_ns == 0) return false;
+    uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    if (e->ran) {
+        if (now - e->quiet_ns < e->linger_ns) e->soon += e->soon < SOON_MAX;
+        else e->soon -= e->soon < SOON_LATE ? e->soon : SOON_LATE;
+        e->quiet_ns = now;
+        e->ran = false;
+    }
+    if (e->soon < SOON_ENOUGH || now - e->quiet_ns > e->linger_ns || now < e->crowded_ns) return false;
+    sched_yield();
+    uint64_t back = clock_ns(CLOCK_MONOTONIC);
+    if (back - now > YIELD_NS_MAX) e->crowded_ns = back + CROWDED_NS;
+    return true;
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct env_uv *e = prepare->data;
     tasks_run(e);
     clock_set(e);
-    if (e->posted.first != NULL || (e->once && e->ran)) uv_idle_start(&e->awake, on_awake);
+    if (e->posted.first != NULL || (e->once ? e->ran : lingers(e))) uv_idle_start(&e->awake, on_awake);
 }
 
 static void on_check(uv_check_t *check)
@@ -280,6 +311,7 @@ static void on_wake_fd(uv_poll_t *poll, int status, int events)
     assert(status == 0);
     /* Emptied before on_wake looks: what comes later wakes again. */
     if (read(e->wake_fd, &count, sizeof count) < 0) return;
+    e->ran = true;
     if (e->env.on_wake != NULL) e->env.on_wake(&e->env);
 }
 
@@ -431,6 +463,11 @@ free_all:
 struct env *env_uv_env(struct env_uv *e)
 {
     return &e->env;
+}
+
+void env_uv_linger(struct env_uv *e, uint64_t ns)
+{
+    e->linger_ns = ns;
 }
 
 void env_uv_run(struct env_uv *e)

@@ -33,7 +33,11 @@ struct env_uv {
     uint32_t random_count; /* unused ones left */
     uint32_t works;        /* on the pool */
     bool once;             /* env_uv_run_once() is running ... */
-    bool ran;              /* ... and something has run already */
+    bool ran;              /* something has run, since then or since the loop last had nothing to do */
+    uint64_t linger_ns;    /* 0: it sleeps at once */
+    uint64_t quiet_ns;     /* since when there is nothing to do */
+    uint64_t crowded_ns;   /* until when others are taken to need the processor */
+    uint32_t soon;         /* how many came and were done within linger_ns of late, up to SOON_MAX */
     struct uv_conn *conns; /* everything that is open or closing, for destroy */
     struct uv_server *servers;
     struct uv_watch *watches;

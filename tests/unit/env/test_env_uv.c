@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct env_uv *uv;
@@ -293,6 +294,46 @@ START_TEST(no_wake_is_lost)
     ck_assert_int_eq(pthread_create(&sender, NULL, mailbox_fill, env), 0);
     while (mailbox.taken < LETTERS) env_uv_run_once(uv); /* one lost, and it sleeps for ever */
     pthread_join(sender, NULL);
+}
+END_TEST
+
+static uint64_t processor_ns(void)
+{
+    struct timespec t;
+    ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static struct env_timer silence;
+static uint64_t silence_from_ns;
+
+static void mailbox_empty_to_the_last(struct env *e)
+{
+    mailbox_empty(e);
+    if (mailbox.taken < LETTERS || silence_from_ns != 0) return;
+    silence_from_ns = processor_ns();
+    e->ops->timer_start(e, &silence, KV_MS(400));
+}
+
+static void silence_over(struct env_timer *t)
+{
+    (void)t;
+    env_uv_stop(uv);
+}
+
+START_TEST(a_loop_that_lingers_loses_no_wake_and_sleeps_when_idle)
+{
+    mailbox = (struct mailbox){.mutex = PTHREAD_MUTEX_INITIALIZER, .emptied = PTHREAD_COND_INITIALIZER};
+    silence = (struct env_timer){.fire = silence_over};
+    silence_from_ns = 0;
+    env->on_wake = mailbox_empty_to_the_last;
+    env_uv_linger(uv, KV_MS(1));
+    pthread_t sender;
+    ck_assert_int_eq(pthread_create(&sender, NULL, mailbox_fill, env), 0);
+    env_uv_run(uv);
+    pthread_join(sender, NULL);
+    ck_assert_int_eq(mailbox.taken, LETTERS);
+    ck_assert_uint_lt(processor_ns() - silence_from_ns, KV_MS(50));
 }
 END_TEST
 
@@ -672,6 +713,7 @@ int main(void)
     tcase_add_test(t, work_runs_elsewhere_and_ends_here);
     tcase_add_test(t, another_thread_may_wake_the_loop);
     tcase_add_test(t, no_wake_is_lost);
+    tcase_add_test(t, a_loop_that_lingers_loses_no_wake_and_sleeps_when_idle);
     tcase_add_test(t, signals_arrive_on_the_loop);
     tcase_add_test(t, bytes_travel_both_ways_from_a_chosen_address);
     tcase_add_test(t, a_reader_that_pauses_holds_the_writer);
