@@ -59,8 +59,8 @@ struct kv_request {
      * round from being taken, or a later write could overtake an earlier one that has to be sent again. */
     uint32_t line, round; /* partition; from 1, 0 = in no line */
     /* Not on the wire: */
-    bool roams;    /* it came from a client that asks another node when this one cannot help */
-    bool led_only; /* of all keys only those of partitions that this node leads */
+    bool roams;        /* it came from a client that asks another node when this one cannot help */
+    bool led_only;     /* of all keys only those of partitions that this node leads */
     uint16_t in_slot;  /* KEYS, DBSIZE: only this hash slot, plus one; 0: all */
     uint32_t keys_max; /* KEYS: no more than these; 0: all */
 };
