@@ -250,6 +250,11 @@ static enum kv_err set_number(struct config *c, const struct config_row *row, co
     return KV_OK;
 }
 
+uint16_t config_cluster_port(uint64_t resp)
+{
+    return resp == 0 || resp + 2 > UINT16_MAX ? 0 : (uint16_t)(resp + 2);
+}
+
 enum kv_err config_set(struct config *c, const char *key, const char *text, char *why,
                        size_t why_size)
 {
@@ -259,7 +264,11 @@ enum kv_err config_set(struct config *c, const char *key, const char *text, char
     if (row == NULL)
         return refuse(why, why_size, "%.64s: unknown key, see kvd --help-config", key);
     if (row->type == TYPE_TEXT) return set_text(c, row, text, why, why_size);
-    return set_number(c, row, text, why, why_size);
+    enum kv_err err = set_number(c, row, text, why, why_size);
+    if (err == KV_OK && row == &rows[CONFIG_ROW_resp_port] &&
+        c->places[CONFIG_ROW_resp_cluster_port] == CONFIG_PLACE_DEFAULT)
+        c->resp_cluster_port = config_cluster_port(c->resp_port);
+    return err;
 }
 
 void config_defaults(struct config *c)
@@ -426,7 +435,13 @@ enum kv_err config_check(const struct config *c, char *why, size_t why_size)
     if (c->resp_port != 0 && c->resp_port == c->native_port && strcmp(c->resp_host, c->native_host) == 0)
         return refuse_at(c, CONFIG_ROW_resp_port, CONFIG_ROW_native_port, why, why_size,
                          "resp.port: the same as native.port");
-    if (c->resp_port != 0 && c->resp_password[0] == '\0' && !is_loopback(c->resp_host))
+    if (c->resp_cluster_port != 0 && c->resp_cluster_port == c->resp_port)
+        return refuse_at(c, CONFIG_ROW_resp_cluster_port, CONFIG_ROW_resp_port, why, why_size,
+                         "resp.cluster_port: the same as resp.port");
+    if (c->resp_cluster_port != 0 && c->resp_cluster_port == c->native_port && strcmp(c->resp_host, c->native_host) == 0)
+        return refuse_at(c, CONFIG_ROW_resp_cluster_port, CONFIG_ROW_native_port, why, why_size,
+                         "resp.cluster_port: the same as native.port; unless given it is resp.port + 2, 0 turns it off");
+    if ((c->resp_port != 0 || c->resp_cluster_port != 0) && c->resp_password[0] == '\0' && !is_loopback(c->resp_host))
         return refuse_at(c, CONFIG_ROW_resp_host, CONFIG_ROW_resp_host, why, why_size,
                          "resp.host: %s is beyond loopback and resp.password is not set; make one with `kvctl passwd`",
                          c->resp_host);
@@ -467,5 +482,6 @@ void config_help(struct kv_buf *out)
         out, "cluster.nodes\n"
              "    list, in the file only; default empty: a single node\n"
              "    every node of the cluster, the same list on each, for example\n"
-             "    - {id: 1, host: 10.0.0.1, native: 7401, resp: 7400, key: 64 hex digits}\n");
+             "    - {id: 1, host: 10.0.0.1, native: 7401, resp: 7400, key: 64 hex digits}\n"
+             "    where the Redis ports say otherwise than resp + 2, resp_cluster too\n");
 }

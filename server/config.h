@@ -21,6 +21,7 @@
     X(native_port, "native.port", NUMBER, "7401", 0, 65535, "native port, for clients and peers")  \
     X(resp_host, "resp.host", TEXT, "127.0.0.1", 1, 63, "address of the Redis port")              \
     X(resp_port, "resp.port", NUMBER, "7400", 0, 65535, "Redis port; 0 turns it off")             \
+    X(resp_cluster_port, "resp.cluster_port", NUMBER, "7402", 0, 65535, "Redis port for cluster clients, on resp.host and with resp.password; unless given: resp.port + 2; 0 turns it off") \
     X(resp_password, "resp.password", TEXT, "", 0, 255, "Argon2id line made by `kvctl passwd`; needed beyond loopback") \
     X(resp_deadline, "resp.deadline", DURATION, "2s", 1000000, 3600000000000, "how long a Redis request may wait for a leader or a quorum") \
     X(client_keys, "client.keys", TEXT, "", 0, 255, "file with one public key (64 hex digits) a line, read again on SIGHUP; empty: clients.keys in the data directory") \
@@ -58,7 +59,7 @@ enum config_row_index { CONFIG_KEYS(X) CONFIG_ROW_nodes, CONFIG_ROW_COUNT };
 struct config_node { /* cluster.nodes: a list of mappings in the file only */
     uint32_t id;
     char host[64];
-    uint16_t native, resp;
+    uint16_t native, resp, resp_cluster;
     uint8_t key[32]; /* public key, 64 hex digits in the file */
 };
 struct config {
@@ -83,7 +84,7 @@ void config_place(struct config *c, const char *key, int32_t place);
 /* Reads one YAML file. On error `why` says "FILE:LINE: key: reason". KV_NOT_FOUND, KV_MALFORMED, KV_BAD_ARGUMENT. */
 enum kv_err config_file(struct config *c, const char *path, char *why, size_t why_size);
 enum kv_err config_environment(struct config *c, char *const *environ, char *why, size_t why_size);
-/* One key as text, as from the file. */
+/* One key as text, as from the file. resp.port takes resp.cluster_port along unless that has a place of its own. */
 enum kv_err config_set(struct config *c, const char *key, const char *text, char *why, size_t why_size);
 /* The key of a command line option without its dashes: "log-level" -> "log.level"; NULL: none. */
 const char *config_option(const char *option);
@@ -91,6 +92,8 @@ enum kv_err config_get(const struct config *c, const char *key, char text[CONFIG
 /* Rules between keys: lease <= election, RESP beyond loopback without a password, nodes unique ..
  * `why` begins with the place of the key at fault: "FILE:LINE: ", "KVD_RAFT_LEASE: ", "--raft-lease: ". */
 enum kv_err config_check(const struct config *c, char *why, size_t why_size);
+/* The cluster face of a node whose Redis port is `resp`, unless it is said: two above, 0 without one. */
+uint16_t config_cluster_port(uint64_t resp);
 void config_help(struct kv_buf *out); /* --help-config: every key, type, default, bounds, meaning */
 bool config_next(const struct config *c, uint32_t *cursor, const char **key, char text[CONFIG_TEXT_BYTES]);
 const struct config_node *config_node(const struct config *c, uint32_t id); /* NULL: unknown */

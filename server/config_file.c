@@ -55,20 +55,28 @@ static const char *scalar(const yaml_node_t *node)
 static enum kv_err node_field(struct reader *r, struct config_node *out, uint32_t *given,
                               const yaml_node_t *key, const yaml_node_t *value)
 {
-    static const char *const names[] = {"id", "host", "native", "resp", "key"};
+    enum { ID,
+           HOST,
+           NATIVE,
+           RESP,
+           KEY,
+           RESP_CLUSTER,
+           FIELDS };
+    static const char *const names[FIELDS] = {"id", "host", "native", "resp", "key", "resp_cluster"};
     const char *name = scalar(key), *text = scalar(value);
     if (name == NULL) return fault(r, key, "cluster.nodes: a field's name must be a word");
     uint32_t field = 0;
-    while (field < 5 && strcmp(names[field], name) != 0) field++;
-    if (field == 5)
-        return fault(r, key, "cluster.nodes: unknown field %.64s (id, host, native, resp, key)",
+    while (field < FIELDS && strcmp(names[field], name) != 0) field++;
+    if (field == FIELDS)
+        return fault(r, key, "cluster.nodes: unknown field %.64s (id, host, native, resp, resp_cluster, key)",
                      name);
     if (*given & 1u << field) return fault(r, key, "cluster.nodes: %s is given twice", name);
     *given |= 1u << field;
     if (text == NULL) return fault(r, value, "cluster.nodes: %s must be one value", name);
 
     uint64_t number = 0;
-    if (field == 1) {
+    bool may_be_off = field == RESP || field == RESP_CLUSTER;
+    if (field == HOST) {
         /* The table's own rule for addresses, tried on a scratch configuration. */
         struct config *scratch = calloc(1, sizeof *scratch);
         char reason[512];
@@ -78,18 +86,19 @@ static enum kv_err node_field(struct reader *r, struct config_node *out, uint32_
         if (err != KV_OK)
             return fault(r, value, "cluster.nodes: host \"%.64s\" is not a literal address", text);
         (void)snprintf(out->host, sizeof out->host, "%s", text);
-    } else if (field == 4) {
+    } else if (field == KEY) {
         if (!kv_hex_decode(kv_str(text), out->key, sizeof out->key))
             return fault(r, value, "cluster.nodes: key is not 64 hex digits");
-    } else if (!kv_parse_u64(kv_str(text), &number) || (number == 0 && field != 3) ||
-               number > (field == 0 ? UINT32_MAX : UINT16_MAX)) {
+    } else if (!kv_parse_u64(kv_str(text), &number) || (number == 0 && !may_be_off) ||
+               number > (field == ID ? UINT32_MAX : UINT16_MAX)) {
         return fault(r, value, "cluster.nodes: %s \"%.64s\" is not a number from %d to %" PRIu32,
-                     name, text, field == 3 ? 0 : 1,
-                     field == 0 ? UINT32_MAX : (uint32_t)UINT16_MAX);
+                     name, text, may_be_off ? 0 : 1,
+                     field == ID ? UINT32_MAX : (uint32_t)UINT16_MAX);
     }
-    if (field == 0) out->id = (uint32_t)number;
-    if (field == 2) out->native = (uint16_t)number;
-    if (field == 3) out->resp = (uint16_t)number;
+    if (field == ID) out->id = (uint32_t)number;
+    if (field == NATIVE) out->native = (uint16_t)number;
+    if (field == RESP) out->resp = (uint16_t)number;
+    if (field == RESP_CLUSTER) out->resp_cluster = (uint16_t)number;
     return KV_OK;
 }
 
@@ -106,6 +115,7 @@ static enum kv_err read_nodes(struct reader *r, yaml_node_t *list)
             return fault(r, item, "cluster.nodes: more than %d nodes", CONFIG_NODES_MAX);
         struct config_node node = {.native = 7401, .resp = 7400};
         uint32_t given = 0;
+        const uint32_t needed = 0x13, cluster_port = 0x20; /* by their places in node_field() */
         for (yaml_node_pair_t *p = item->data.mapping.pairs.start; p < item->data.mapping.pairs.top;
              p++) {
             enum kv_err err =
@@ -113,8 +123,9 @@ static enum kv_err read_nodes(struct reader *r, yaml_node_t *list)
                            yaml_document_get_node(&r->document, p->value));
             if (err != KV_OK) return err;
         }
-        if ((given & 0x13) != 0x13)
+        if ((given & needed) != needed)
             return fault(r, item, "cluster.nodes: every node needs id, host and key");
+        if ((given & cluster_port) == 0) node.resp_cluster = config_cluster_port(node.resp);
         r->config->nodes[r->config->node_count++] = node;
     }
     return KV_OK;

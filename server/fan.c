@@ -3,6 +3,7 @@
 
 #include "client/base/text.h"
 #include "client/wire/resp.h"
+#include "server/cluster_face.h"
 #include "server/map.h"
 #include "server/request.h"
 
@@ -16,6 +17,9 @@
  *
  * A Redis client's deadline bounds the wait for a page, not the walk over any number of rows: it moves on
  * with each page that comes. What KEYS collects is bounded by limit.output.
+ *
+ * On the cluster face "all partitions" are those that this node leads (R19): led_only. One that was begun by a SCAN
+ * is finished wherever it is led by then.
  *
  * SCAN cursors are u64 handles into a bounded table (R19); an evicted one is an error. */
 enum { WAIT_GRACE_MS = 500,
@@ -60,6 +64,8 @@ struct fan {
     uint64_t patience_ns; /* for a page; 0: the asker's own deadline holds for all of it */
     uint64_t want;        /* SCAN: rows; KVAWAIT: ms */
     bool type_none;       /* SCAN TYPE of something else than string */
+    bool led_only;        /* only partitions that this node leads */
+    uint32_t keys_max;    /* KEYS: 0 for all */
     uint32_t wrapped;
     uint32_t part_count, open;
     struct fan_part parts[];
@@ -151,6 +157,17 @@ static void fan_finish(struct fan *f)
 
 static void part_send(struct fan_part *p);
 
+/* The first slot from `slot` on that is led here, and all behind it in its partition; from.size 0: none. */
+static void part_begin_led(struct fan_part *p, uint32_t slot)
+{
+    const struct worker *w = p->fan->w;
+    p->from.size = 0;
+    while (slot < KV_SLOTS && !cluster_face_leads(w, slot)) slot++;
+    if (slot == KV_SLOTS) return;
+    kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)slot, &p->from);
+    p->to = map_descriptor(map_slot(w, slot))->to;
+}
+
 /* The next partition in key order behind `from`; from.size 0 at the end of the keyspace. */
 static void cursor_advance(struct fan *f, struct fan_part *p)
 {
@@ -158,6 +175,10 @@ static void cursor_advance(struct fan *f, struct fan_part *p)
     if (end.size < KV_KEY_PREFIX_BYTES_MAX || kv_key_keyspace(end) != KV_KEYSPACE_DEFAULT ||
         kv_key_slot(end) >= KV_SLOTS) {
         p->from.size = 0;
+        return;
+    }
+    if (f->led_only) {
+        part_begin_led(p, kv_key_slot(end));
         return;
     }
     const struct partition *next = map_slot(f->w, kv_key_slot(end));
@@ -169,6 +190,11 @@ static void cursor_advance(struct fan *f, struct fan_part *p)
 static bool row_matches(struct fan *f, struct kv_slice key)
 {
     return !f->type_none && (!f->has_pattern || kv_glob_match(f->pattern, key, false));
+}
+
+static bool is_full(const struct fan *f)
+{
+    return f->keys_max != 0 && f->row_count >= f->keys_max;
 }
 
 /* A page of KVSCAN: collects keys; true: this partition has more. */
@@ -186,7 +212,7 @@ static bool page_take(struct fan_part *p, struct kv_slice value)
         if (resp_next(&value, SIZE_MAX, &v) != KV_OK) goto malformed;
         f->sum += (uint64_t)v.number;
     } else {
-        for (; rest >= 4; rest -= 4) {
+        for (; rest >= 4 && !is_full(f); rest -= 4) {
             struct resp_value key;
             if (resp_next(&value, SIZE_MAX, &key) != KV_OK) goto malformed;
             for (int skip = 0; skip < 3; skip++)
@@ -196,6 +222,7 @@ static bool page_take(struct fan_part *p, struct kv_slice value)
             f->row_count++;
         }
     }
+    if (is_full(f)) next.size = 0;
     p->from = next;
     if (f->rows.size > f->w->config->output_max) {
         f->err = KV_TOO_BIG;
@@ -281,7 +308,8 @@ static void part_done(struct request *r, const struct kv_reply *reply)
                 if (p->from.size == 0 && f->wrapped == 0) { /* from the start once */
                     f->wrapped = 1;
                     kv_key_slot_start(KV_KEYSPACE_DEFAULT, 0, &p->from);
-                    if (map_slot(f->w, 0) != NULL) p->to = map_descriptor(map_slot(f->w, 0))->to;
+                    if (f->led_only) part_begin_led(p, 0);
+                    else if (map_slot(f->w, 0) != NULL) p->to = map_descriptor(map_slot(f->w, 0))->to;
                 }
             }
             again = f->row_count == 0 && p->from.size > 0;
@@ -379,6 +407,8 @@ static struct fan *fan_make(struct request *r, uint32_t parts)
     f->parent = r;
     f->op = r->body.op;
     f->part_count = parts;
+    f->led_only = r->body.led_only;
+    f->keys_max = r->body.keys_max;
     if (r->body.deadline_ms == 0) f->patience_ns = f->w->config->resp_deadline;
     for (uint32_t i = 0; i < parts; i++) f->parts[i].fan = f;
     r->children = f;
@@ -391,6 +421,7 @@ static void fan_send(struct fan *f)
 {
     f->open = f->part_count;
     uint32_t count = f->part_count; /* the last part's answer may free f */
+    if (count == 0) fan_finish(f);
     for (uint32_t i = 0; i < count; i++) part_send(&f->parts[i]);
 }
 
@@ -404,13 +435,21 @@ static void wait_prepare(struct fan *f)
     f->parent->deadline_ns = UINT64_MAX;
 }
 
+/* Does another partition begin at `slot`, one that counts? A slot without a replica here counts too: it is waited for. */
+static bool begins_partition(const struct request *r, uint32_t slot)
+{
+    const struct worker *w = r->w;
+    if (slot > 0 && map_slot(w, slot) == map_slot(w, slot - 1)) return false;
+    return !r->body.led_only || cluster_face_leads(w, slot);
+}
+
 /* One part per partition of keyspace `default`, in key order. */
 static void fan_partitions(struct request *r)
 {
     struct worker *w = r->w;
     uint32_t count = 0;
     for (uint32_t slot = 0; slot < KV_SLOTS; slot++)
-        if (slot == 0 || map_slot(w, slot) != map_slot(w, slot - 1)) {
+        if (begins_partition(r, slot)) {
             if (map_slot(w, slot) == NULL) {
                 request_absent(r);
                 return;
@@ -424,7 +463,7 @@ static void fan_partitions(struct request *r)
     if (f->has_pattern) f->pattern = r->body.args[0];
     uint32_t i = 0;
     for (uint32_t slot = 0; slot < KV_SLOTS; slot++)
-        if (slot == 0 || map_slot(w, slot) != map_slot(w, slot - 1)) {
+        if (begins_partition(r, slot)) {
             const struct descriptor *d = map_descriptor(map_slot(w, slot));
             f->parts[i].from = d->from;
             f->parts[i].to = d->to;
@@ -433,6 +472,21 @@ static void fan_partitions(struct request *r)
             f->parts[i].mark = kv_str("0"); /* KVAWAIT: whatever is committed when it arrives */
             i++;
         }
+    fan_send(f);
+}
+
+/* The keys of one slot, counted or named. */
+static void fan_slot(struct request *r)
+{
+    uint16_t slot = (uint16_t)(r->body.in_slot - 1);
+    if (map_slot(r->w, slot) == NULL) {
+        request_absent(r);
+        return;
+    }
+    struct fan *f = fan_make(r, 1);
+    if (f == NULL) return;
+    kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &f->parts[0].from);
+    kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)(slot + 1), &f->parts[0].to);
     fan_send(f);
 }
 
@@ -564,7 +618,8 @@ static void scan_begin(struct request *r)
         from = c->at;
     }
     const struct partition *p = map_slot(w, kv_key_slot(kv_key_slice(&from)));
-    if (p == NULL) {
+    bool begins_led = handle == 0 && r->body.led_only;
+    if (p == NULL && !begins_led) {
         request_absent(r);
         return;
     }
@@ -575,8 +630,34 @@ static void scan_begin(struct request *r)
     f->has_pattern = has_pattern;
     f->type_none = none;
     f->parts[0].from = from;
-    f->parts[0].to = map_descriptor(p)->to;
-    fan_send(f);
+    if (begins_led) part_begin_led(&f->parts[0], 0);
+    else if (p != NULL) f->parts[0].to = map_descriptor(p)->to;
+    if (f->parts[0].from.size == 0) fan_finish(f); /* this node leads nothing */
+    else fan_send(f);
+}
+
+/* From a random slot on, once round. */
+static void random_begin(struct request *r)
+{
+    uint16_t slot = (uint16_t)(worker_random(r->w) % KV_SLOTS);
+    const struct partition *at = map_slot(r->w, slot);
+    bool led_only = r->body.led_only;
+    if (at == NULL && !led_only) {
+        request_absent(r);
+        return;
+    }
+    struct fan *f = fan_make(r, 1);
+    if (f == NULL) return;
+    struct fan_part *p = &f->parts[0];
+    if (at != NULL && !led_only) {
+        kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &p->from);
+        p->to = map_descriptor(at)->to;
+    } else {
+        part_begin_led(p, slot);
+        if (p->from.size == 0) part_begin_led(p, 0);
+    }
+    if (p->from.size == 0) fan_finish(f); /* this node leads nothing */
+    else fan_send(f);
 }
 
 static bool is_known(const struct worker *w, uint32_t id)
@@ -625,7 +706,6 @@ static void fan_wait(struct request *r)
 
 bool fan_start(struct request *r)
 {
-    struct worker *w = r->w;
     switch (r->body.op) {
     case KV_OP_MGET:
     case KV_OP_EXISTS:
@@ -634,24 +714,14 @@ bool fan_start(struct request *r)
     case KV_OP_UNLINK: return fan_keys(r);
     case KV_OP_KEYS:
     case KV_OP_DBSIZE:
+        if (r->body.in_slot != 0) fan_slot(r);
+        else fan_partitions(r);
+        return true;
     case KV_OP_FLUSHALL:
     case KV_OP_FLUSHDB: fan_partitions(r); return true;
     case KV_OP_KVAWAIT: fan_wait(r); return true;
     case KV_OP_SCAN: scan_begin(r); return true;
-    case KV_OP_RANDOMKEY: {
-        uint16_t slot = (uint16_t)(worker_random(w) % KV_SLOTS);
-        const struct partition *p = map_slot(w, slot);
-        if (p == NULL) {
-            request_absent(r);
-            return true;
-        }
-        struct fan *f = fan_make(r, 1);
-        if (f == NULL) return true;
-        kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &f->parts[0].from);
-        f->parts[0].to = map_descriptor(p)->to;
-        fan_send(f);
-        return true;
-    }
+    case KV_OP_RANDOMKEY: random_begin(r); return true;
     default: return false;
     }
 }

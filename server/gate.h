@@ -42,6 +42,26 @@ struct gate {
     uint32_t pending;     /* requests submitted and not replied; kept by the host */
 };
 
+/* Who has what, as the node knows it now; for the cluster face. */
+struct gate_owner {  /* of one hash slot of keyspace `default` */
+    uint32_t leader; /* node id; 0: none is known, or none that this node can reach */
+    bool is_led_here;
+    bool is_held_here; /* a replica here can answer reads of level `any` */
+};
+struct gate_range { /* slots that always have one leader: a partition's */
+    uint16_t first, last;
+    uint32_t leader;                             /* the last one known, whether it can be reached or not; 0: unknown */
+    uint64_t epoch;                              /* larger with each change of the leader; 0: unknown */
+    uint32_t nodes[KV_REPLICAS_MAX], node_count; /* of the voters, the leader's among them */
+};
+struct gate_node {
+    uint32_t id;
+    const char *host;         /* where peers and clients find it; lives as long as the node */
+    uint16_t native, cluster; /* ports; cluster 0: it has no such face */
+    char name[41];            /* 40 hex digits, the same whoever is asked */
+    bool is_self, is_connected;
+};
+
 /* What a gate may ask of the node. */
 struct gate_services {
     struct env *env;
@@ -50,7 +70,7 @@ struct gate_services {
      * call. KV_BUSY: over the connection's limit of open requests, stop reading. */
     enum kv_err (*submit)(struct gate *g, const struct kv_request *request);
     /* INFO sections, CONFIG names, node facts; text is appended to `out`. */
-    void (*info)(void *node, const char *section, struct kv_buf *out);
+    void (*info)(void *node, bool on_cluster_face, const char *section, struct kv_buf *out);
     bool (*config_next)(void *node, uint32_t *cursor, const char **name, char value[256]);
     enum kv_err (*config_set)(void *node, struct kv_slice name, struct kv_slice value, const char **why);
     /* Every open connection of gates with this name; `each` returns false to stop. */
@@ -63,11 +83,16 @@ struct gate_services {
                  void (*done)(struct gate *g, enum kv_err err));
     uint32_t (*replicas_connected)(void *node);
     void (*checkpoint)(void *node); /* begins one, or one more behind that under way */
+    struct gate_owner (*owner)(void *node, uint16_t slot);
+    /* Ranges in ascending order, together all slots; *slot from 0. Nodes by id; *cursor from 0. */
+    bool (*range_next)(void *node, uint32_t *slot, struct gate_range *out);
+    bool (*node_next)(void *node, uint32_t *cursor, struct gate_node *out);
     uint32_t value_bytes_max;
     uint64_t output_bytes_max; /* beyond it feed() returns KV_BUSY until drained */
 };
 
 extern const struct gate_ops gate_native, gate_resp;
+extern const struct gate_ops gate_resp_cluster; /* RESP too, and foreign keys are moved, not fetched */
 void gate_native_seal(struct gate *g); /* end of turn: what was replied is sealed together */
 bool gate_native_is_welcome(struct gate *g); /* the client's key is still one of client.keys */
 void gate_native_drain(struct gate *g); /* tells the client to go elsewhere; closes once it is answered */

@@ -24,6 +24,12 @@ static enum kv_err resp_open(struct gate *g)
     return KV_OK;
 }
 
+static enum kv_err resp_open_face(struct gate *g)
+{
+    resp_conn(g)->is_face = true;
+    return resp_open(g);
+}
+
 static void resp_close(struct gate *g)
 {
     struct resp_conn *c = resp_conn(g);
@@ -59,7 +65,7 @@ static void resp_reply(struct gate *g, const struct kv_reply *reply)
     }
     struct kv_buf line;
     kv_buf_init(&line, 0);
-    resp_error_of(reply, resp_slot(c, reply->id)->is_write, &line);
+    resp_error_of(reply, resp_slot(c, reply->id)->is_write, c->is_face, &line);
     resp_slot_answer(g, reply->id, kv_buf_slice(&line));
     kv_buf_free(&line);
 }
@@ -71,8 +77,8 @@ static uint8_t bucket_of(struct kv_slice key)
     return (uint8_t)(kv_hash64(key, 0) % RESP_BUCKETS);
 }
 
-static bool is_blocked(const struct resp_conn *c, const struct kv_op_info *info,
-                       const struct kv_slice *args, uint32_t n)
+static inline bool is_blocked(const struct resp_conn *c, const struct kv_op_info *info,
+                              const struct kv_slice *args, uint32_t n)
 {
     const struct resp_pending *p = info->kind == KV_OP_KIND_W ? &c->reads : &c->writes;
     if (p->total == 0) return false;
@@ -81,8 +87,8 @@ static bool is_blocked(const struct resp_conn *c, const struct kv_op_info *info,
 }
 
 /* Only commands that were not answered at once are tracked: nearly no read is. */
-static void track(struct resp_conn *c, uint64_t id, const struct kv_op_info *info,
-                  const struct kv_slice *args, uint32_t n)
+static inline void track(struct resp_conn *c, uint64_t id, const struct kv_op_info *info,
+                         const struct kv_slice *args, uint32_t n)
 {
     struct resp_slot *s = resp_slot(c, id);
     struct resp_pending *p = s->is_write ? &c->writes : &c->reads;
@@ -95,22 +101,28 @@ static void track(struct resp_conn *c, uint64_t id, const struct kv_op_info *inf
         p->buckets[s->bucket = bucket_of(args[first])]++;
 }
 
-static enum kv_err submit(struct gate *g, enum kv_op op, const struct kv_op_info *info,
-                          const struct kv_slice *args, uint32_t n)
+/* Nearly every command comes this way, so it costs no call of its own. */
+__attribute__((always_inline)) static inline enum kv_err start(struct gate *g, const struct kv_op_info *info, struct kv_request *request)
 {
     struct resp_conn *c = resp_conn(g);
+    const struct kv_slice *args = request->args;
+    uint32_t n = request->arg_count;
     uint64_t id;
     if (is_blocked(c, info, args, n) || resp_slot_open(c, info->kind == KV_OP_KIND_W, &id) != KV_OK)
         return KV_BUSY;
-    struct kv_request request = {
-        .id = id, .op = op, .args = args, .arg_count = n, .keyspace = KV_KEYSPACE_DEFAULT};
-    enum kv_err err = g->services->submit(g, &request);
+    request->id = id;
+    enum kv_err err = g->services->submit(g, request);
     if (err != KV_OK) {
         resp_slot_cancel(c, id);
         return KV_BUSY;
     }
     if (id >= c->head && !resp_slot(c, id)->is_done) track(c, id, info, args, n);
     return KV_OK;
+}
+
+enum kv_err resp_submit(struct gate *g, const struct kv_op_info *info, struct kv_request *request)
+{
+    return start(g, info, request);
 }
 
 static enum kv_err answer(struct gate *g, const struct kv_buf *value)
@@ -122,6 +134,15 @@ static enum kv_err answer(struct gate *g, const struct kv_buf *value)
     }
     resp_slot_answer(g, id, kv_buf_slice(value));
     return KV_OK;
+}
+
+static enum kv_err submit(struct gate *g, enum kv_op op, const struct kv_op_info *info,
+                          const struct kv_slice *args, uint32_t n)
+{
+    struct resp_conn *c = resp_conn(g);
+    struct kv_request request = {.op = op, .args = args, .arg_count = n, .keyspace = KV_KEYSPACE_DEFAULT};
+    if (c->is_face && !resp_face_admits(g, info, &request)) return answer(g, &c->scratch);
+    return start(g, info, &request);
 }
 
 static void unknown_command(struct kv_buf *out, const struct kv_slice *a, uint32_t n)
@@ -284,12 +305,10 @@ static enum kv_err resp_feed(struct gate *g, struct kv_slice in, size_t *consume
     return KV_OK;
 }
 
-const struct gate_ops gate_resp = {
-    .name = "resp",
-    .ordered = true,
-    .state_bytes = sizeof(struct resp_conn),
-    .open = resp_open,
-    .feed = resp_feed,
-    .reply = resp_reply,
-    .close = resp_close,
-};
+#define RESP_OPS(opens)                                                                            \
+    {                                                                                              \
+        .name = "resp", .ordered = true, .state_bytes = sizeof(struct resp_conn), .open = (opens), \
+        .feed = resp_feed, .reply = resp_reply, .close = resp_close,                               \
+    }
+const struct gate_ops gate_resp = RESP_OPS(resp_open);
+const struct gate_ops gate_resp_cluster = RESP_OPS(resp_open_face);

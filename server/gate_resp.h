@@ -13,6 +13,7 @@
  *   gate_resp_local.c    commands about the connection: PING, HELLO, AUTH ..
  *   gate_resp_client.c   CLIENT
  *   gate_resp_node.c     commands about the node: CONFIG, INFO, TIME, BGSAVE, WAIT
+ *   gate_resp_cluster.c  CLUSTER, READONLY ..; what the cluster face moves, and what it refuses
  *   gate_resp_command.c  COMMAND */
 enum {
     RESP_COMMAND_BYTES_MAX = 15 << 20, /* a whole command: it must fit into one frame to be forwarded */
@@ -96,6 +97,8 @@ struct resp_conn { /* gate->state */
     uint8_t protocol;
     enum resp_reply_mode mode;
     bool is_authenticated;
+    bool is_face;     /* the cluster face: MOVED instead of proxied */
+    bool is_readonly; /* there: reads of level `any` */
     /* AUTH, or HELLO with it, under way: nothing is taken until it is answered. */
     bool auth_pending, auth_is_hello;
     uint64_t auth_id;
@@ -120,8 +123,16 @@ struct resp_slot *resp_slot(struct resp_conn *c, uint64_t id);
 void resp_slot_answer(struct gate *g, uint64_t id, struct kv_slice value);
 void resp_slots_free(struct resp_conn *c);
 
-/* Appends the reply's error as one Redis error line. */
-void resp_error_of(const struct kv_reply *reply, bool is_write, struct kv_buf *out);
+/* Appends the reply's error as one Redis error line. On the cluster face whoever waited in vain for a leader or a
+ * quorum is told what its clients know. */
+void resp_error_of(const struct kv_reply *reply, bool is_write, bool on_face, struct kv_buf *out);
+
+/* Submits a command about keys in its turn; request->id is set here. KV_BUSY: not now, try again later. */
+struct kv_op_info;
+enum kv_err resp_submit(struct gate *g, const struct kv_op_info *info, struct kv_request *request);
+/* On the cluster face: true: submit it, at the level and with the scope set here; false: the answer
+ * stands in the connection's scratch. */
+bool resp_face_admits(struct gate *g, const struct kv_op_info *info, struct kv_request *request);
 
 /* ---- commands answered here ---- */
 enum resp_ran {
@@ -148,10 +159,11 @@ typedef enum resp_ran resp_run(struct gate *g, const struct kv_slice *a, uint32_
     X("BGSAVE", bgsave, 0, 1, "admin", "server", "1.0.0", "Begins a checkpoint of this node")          \
     X("TIME", time, 0, 0, "fast", "server", "2.6.0", "The node's wall clock")                         \
     X("WAIT", wait, 2, 2, "noscript", "generic", "3.0.0", "Followers that hold the writes so far")    \
-    X("CLUSTER", cluster, 1, -1, "admin", "cluster", "3.0.0", "Not on this port")                     \
-    X("READONLY", cluster_only, 0, 0, "fast", "cluster", "3.0.0", "Not on this port")                 \
-    X("READWRITE", cluster_only, 0, 0, "fast", "cluster", "3.0.0", "Not on this port")                \
-    X("ASKING", cluster_only, 0, 0, "fast", "cluster", "3.0.0", "Not on this port")
+    X("CLUSTER", cluster, 1, -1, "", "cluster", "3.0.0", "Slots, nodes and which has which")          \
+    X("READONLY", readonly, 0, 0, "loading stale fast", "cluster", "3.0.0",                           \
+      "On the cluster face: reads of this connection may be answered by followers")                   \
+    X("READWRITE", readwrite, 0, 0, "loading stale fast", "cluster", "3.0.0", "Ends READONLY")        \
+    X("ASKING", asking, 0, 0, "fast", "cluster", "3.0.0", "Accepted: ASK is never sent")
 #define X(name, function, amin, amax, flags, group, since, summary) resp_run resp_run_##function;
 RESP_LOCAL_COMMANDS(X)
 #undef X

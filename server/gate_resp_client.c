@@ -43,7 +43,7 @@ static void describe(struct gate *self, struct gate *g, struct kv_buf *out)
         (unsigned long long)g->id, peer, local, c->name,
         (unsigned long long)((now - g->opened_ns) / KV_SECONDS(1)),
         (unsigned long long)((now > c->active_ns ? now - c->active_ns : 0) / KV_SECONDS(1)),
-        g->closing ? "c" : "N", g->out->size + c->held_bytes, g->pending, command, c->protocol,
+        g->closing ? "c" : c->is_readonly ? "r" : "N", g->out->size + c->held_bytes, g->pending, command, c->protocol,
         c->lib_name, c->lib_version);
 }
 

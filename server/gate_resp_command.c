@@ -8,7 +8,7 @@
 struct entry { /* either table's row in one shape */
     const char *name;
     int arity_min, arity_max, key_first, key_last, key_step;
-    const char *kind; /* a flag: readonly, write, .. */
+    const char *kind; /* its flags, a blank between them: readonly, write, .. */
     const char *group, *since, *summary;
 };
 
@@ -83,6 +83,18 @@ static void put_name(const char *upper, struct kv_buf *out)
     resp_put_bulk(out, kv_slice(text, size));
 }
 
+static void put_flags(const char *words, struct kv_buf *out)
+{
+    size_t count = words[0] != '\0';
+    for (const char *c = words; *c != '\0'; c++) count += *c == ' ';
+    resp_put_array(out, count);
+    for (; count > 0; count--) {
+        size_t size = strcspn(words, " ");
+        kv_buf_printf(out, "+%.*s\r\n", (int)size, words);
+        words += size + (count > 1);
+    }
+}
+
 /* Name, arity (negative: at least), flags, keys; no ACL categories, tips or subcommands. */
 static void put_info(const struct entry *e, struct kv_buf *out)
 {
@@ -90,8 +102,7 @@ static void put_info(const struct entry *e, struct kv_buf *out)
     resp_put_array(out, 10);
     put_name(e->name, out);
     resp_put_integer(out, is_fixed ? e->arity_min + 1 : -(e->arity_min + 1));
-    resp_put_array(out, 1);
-    resp_put_status(out, e->kind);
+    put_flags(e->kind, out);
     resp_put_integer(out, e->key_first);
     resp_put_integer(out, e->key_last);
     resp_put_integer(out, e->key_step);

@@ -47,7 +47,7 @@ static void append_line(struct kv_buf *out, struct kv_slice text)
         kv_buf_append_u8(out, text.data[i] < ' ' ? ' ' : text.data[i]);
 }
 
-void resp_error_of(const struct kv_reply *r, bool is_write, struct kv_buf *out)
+void resp_error_of(const struct kv_reply *r, bool is_write, bool on_face, struct kv_buf *out)
 {
     if (r->err == KV_OK) { /* a retry found it done, but not the reply: R10 keeps short ones only */
         kv_buf_append_text(
@@ -55,7 +55,9 @@ void resp_error_of(const struct kv_reply *r, bool is_write, struct kv_buf *out)
         return;
     }
     bool is_maybe = is_write && r->applied != KV_APPLIED_NO;
-    kv_buf_printf(out, "-%s ", is_maybe ? "UNCERTAIN" : word_of(r));
+    const char *word = is_maybe ? "UNCERTAIN" : word_of(r);
+    if (on_face && (strcmp(word, "NOLEADER") == 0 || strcmp(word, "NOQUORUM") == 0)) word = "CLUSTERDOWN";
+    kv_buf_printf(out, "-%s ", word);
     if (r->err == KV_CROSS_SHARD) { /* the request itself is wrong, wherever it was noticed */
         kv_buf_append_text(out, "Keys in request live in different partitions; give them a common "
                                 "{hashtag}, as in {user1}:name {user1}:mail");

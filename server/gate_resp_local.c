@@ -98,12 +98,14 @@ enum resp_ran resp_run_echo(struct gate *g, const struct kv_slice *a, uint32_t n
 enum resp_ran resp_run_select(struct gate *g, const struct kv_slice *a, uint32_t n,
                               struct kv_buf *out)
 {
-    (void)g, (void)n;
+    (void)n;
     int64_t index;
     if (!resp_integer(a[0], &index, out)) return RESP_RAN;
     if (index < INT32_MIN || index > INT32_MAX)
         resp_put_error(out, "ERR value is out of range, value must between %d and %d", INT32_MIN,
                        INT32_MAX);
+    else if (index != 0 && resp_conn(g)->is_face)
+        resp_put_error(out, "ERR SELECT is not allowed in cluster mode");
     else if (index != 0)
         resp_put_error(out, "ERR DB index is out of range");
     else
@@ -127,6 +129,7 @@ enum resp_ran resp_run_reset(struct gate *g, const struct kv_slice *a, uint32_t 
     struct resp_conn *c = resp_conn(g);
     c->protocol = 2;
     c->mode = RESP_REPLY_ON;
+    c->is_readonly = false;
     c->name[0] = '\0';
     c->is_authenticated = !g->services->auth_required(g->services->node);
     resp_put_status(out, "RESET");
@@ -159,7 +162,7 @@ static void hello_answer(struct gate *g, struct kv_buf *out)
     resp_put_bulk(out, kv_str("id"));
     resp_put_integer(out, (int64_t)g->id);
     resp_put_bulk(out, kv_str("mode"));
-    resp_put_bulk(out, kv_str("standalone"));
+    resp_put_bulk(out, kv_str(c->is_face ? "cluster" : "standalone"));
     resp_put_bulk(out, kv_str("role"));
     resp_put_bulk(out, kv_str("master"));
     resp_put_bulk(out, kv_str("modules"));

@@ -5,15 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Commands about the node: CONFIG, INFO, TIME, BGSAVE, WAIT, and what a lone Redis refuses. */
+/* Commands about the node: CONFIG, INFO, TIME, BGSAVE, WAIT. */
 
 /* Redis settings that tools ask for, with what holds here. They cannot change, but setting
- * one to what it is succeeds, as start scripts do. `value` NULL: limit.value. */
+ * one to what it is succeeds, as start scripts do. `value` NULL: limit.value, or what holds on this port. */
+static const char cluster_enabled[] = "cluster-enabled";
 static const struct {
     const char *name, *value;
 } facts[] = {
     {"appendfsync", "always"},
     {"appendonly", "yes"},
+    {cluster_enabled, NULL},
     {"databases", "1"},
     {"maxmemory", "0"},
     {"maxmemory-policy", "noeviction"},
@@ -27,6 +29,8 @@ static void fact_value(struct gate *g, size_t i, char out[256])
 {
     if (facts[i].value != NULL)
         snprintf(out, 256, "%s", facts[i].value);
+    else if (facts[i].name == cluster_enabled)
+        snprintf(out, 256, "%s", resp_conn(g)->is_face ? "yes" : "no");
     else
         snprintf(out, 256, "%u", g->services->value_bytes_max);
 }
@@ -159,15 +163,16 @@ enum resp_ran resp_run_info(struct gate *g, const struct kv_slice *a, uint32_t n
                             struct kv_buf *out)
 {
     struct kv_buf text;
+    bool is_face = resp_conn(g)->is_face;
     kv_buf_init(&text, 0);
-    if (n == 0) g->services->info(g->services->node, "default", &text);
+    if (n == 0) g->services->info(g->services->node, is_face, "default", &text);
     for (uint32_t i = 0; i < n; i++) {
         char section[32];
         if (a[i].size >= sizeof section) continue; /* no section has such a name */
         for (size_t j = 0; j < a[i].size; j++)
             section[j] = (char)tolower(a[i].data[j]);
         section[a[i].size] = '\0';
-        g->services->info(g->services->node, section, &text);
+        g->services->info(g->services->node, is_face, section, &text);
     }
     kv_buf_printf(out, "=%zu\r\ntxt:", text.size + 4);
     kv_buf_append_slice(out, kv_buf_slice(&text));
@@ -238,18 +243,4 @@ enum resp_ran resp_run_wait(struct gate *g, const struct kv_slice *a, uint32_t n
     if (g->services->submit(g, &request) == KV_OK) return RESP_LATER;
     resp_slot_cancel(c, id);
     return RESP_WAITS;
-}
-
-enum resp_ran resp_run_cluster(struct gate *g, const struct kv_slice *a, uint32_t n,
-                               struct kv_buf *out)
-{
-    (void)g, (void)a, (void)n;
-    resp_put_error(out, "ERR This instance has cluster support disabled");
-    return RESP_RAN;
-}
-
-enum resp_ran resp_run_cluster_only(struct gate *g, const struct kv_slice *a, uint32_t n,
-                                    struct kv_buf *out)
-{
-    return resp_run_cluster(g, a, n, out);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "server/auth.h"
+#include "server/cluster_face.h"
 #include "server/peer.h"
 #include "server/request.h"
 
@@ -29,6 +30,8 @@ struct conn {
     uint64_t progress_ns;             /* when output last moved, or began to wait */
 };
 
+enum { FRONTS = 3 };
+static const struct gate_ops *const front_ops[FRONTS] = {&gate_native, &gate_resp, &gate_resp_cluster};
 struct front { /* one listening port */
     struct env_listener listener;
     struct host *h;
@@ -39,7 +42,7 @@ struct front { /* one listening port */
 
 struct host {
     struct worker *w;
-    struct front fronts[2];
+    struct front fronts[FRONTS];
     struct gate_services services;
     struct conn *conns, *dirty;
     uint32_t count;
@@ -349,12 +352,15 @@ enum kv_err host_create(struct worker *w, struct host **out)
                                          .auth = auth_start,
                                          .replicas_connected = replicas_connected,
                                          .checkpoint = checkpoint,
+                                         .owner = cluster_face_owner,
+                                         .range_next = cluster_face_range_next,
+                                         .node_next = cluster_face_node_next,
                                          .value_bytes_max = (uint32_t)w->config->value_max,
                                          .output_bytes_max = w->config->output_max};
     uint32_t silence_ms = (uint32_t)(w->config->silence_seconds / 1000000u);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < FRONTS; i++)
         h->fronts[i] = (struct front){.h = h,
-                                      .ops = i == 0 ? &gate_native : &gate_resp,
+                                      .ops = front_ops[i],
                                       .listener = {.accept = accept_conn, .silence_ms = silence_ms}};
     *out = h;
     return KV_OK;
@@ -373,7 +379,8 @@ enum kv_err host_listen(struct host *h, char *why, size_t why_size)
     const struct config *c = h->w->config;
     addr_set(&h->fronts[0].addr, c->native_host, c->native_port);
     addr_set(&h->fronts[1].addr, c->resp_host, c->resp_port);
-    for (int i = 0; i < 2; i++) {
+    addr_set(&h->fronts[2].addr, c->resp_host, c->resp_cluster_port);
+    for (int i = 0; i < FRONTS; i++) {
         const struct env_addr *addr = &h->fronts[i].addr;
         if (addr->port == 0) continue;
         enum kv_err err = h->w->env->ops->listen(h->w->env, &h->fronts[i].listener, addr);
@@ -415,7 +422,7 @@ void host_tick(struct host *h, uint64_t now_ns)
 void host_stop(struct host *h)
 {
     h->stopping = true;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < FRONTS; i++)
         if (h->fronts[i].listening) h->w->env->ops->unlisten(h->w->env, &h->fronts[i].listener);
     for (struct conn *c = h->conns; c != NULL; c = c->next) {
         if (!c->dead && c->gate.ops == &gate_native) gate_native_drain(&c->gate);

@@ -303,9 +303,10 @@ static int run(struct process *p)
     env_uv_signal(p->uv, SIGHUP, on_hangup, p);
     err = worker_start(p->worker, why, sizeof why);
     if (err == KV_OK) {
-        JOURNAL(&p->journal, main, INFO, "serving", "version=%s node=%llu native=%s:%llu resp=%s:%llu data=\"%s\"",
+        JOURNAL(&p->journal, main, INFO, "serving", "version=%s node=%llu native=%s:%llu resp=%s:%llu cluster=%llu data=\"%s\"",
                 KVD_VERSION, (unsigned long long)c->node_id, c->native_host, (unsigned long long)c->native_port,
-                c->resp_host, (unsigned long long)c->resp_port, c->node_data);
+                c->resp_host, (unsigned long long)c->resp_port,
+                (unsigned long long)c->resp_cluster_port, c->node_data);
         if (p->failed) stop(p);
         env_uv_run(p->uv);
         JOURNAL(&p->journal, main, INFO, "stopped", "clean=%d", !p->failed);

@@ -107,5 +107,5 @@ void worker_remove_group(struct worker *w, struct group *g); /* frees it; its re
 /* status.c */
 void status_json(struct worker *w, struct kv_buf *out);
 void status_map(struct worker *w, struct kv_buf *out); /* kv_map_encode bytes */
-void status_info(void *node, const char *section, struct kv_buf *out);
+void status_info(void *node, bool on_cluster_face, const char *section, struct kv_buf *out);
 #endif

@@ -89,12 +89,12 @@ void status_map(struct worker *w, struct kv_buf *out)
     for (uint32_t i = 0; i < w->config->node_count; i++) {
         const struct config_node *n = &w->config->nodes[i];
         nodes[map.node_count++] = (struct kv_node_info){.id = n->id, .host = kv_str(n->host), .port = n->native,
-                                                        .resp = n->resp, .key = kv_slice(n->key, sizeof n->key)};
+                                                        .resp = n->resp, .resp_cluster = n->resp_cluster, .key = kv_slice(n->key, sizeof n->key)};
     }
     if (map.node_count == 0)
         nodes[map.node_count++] = (struct kv_node_info){
             .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port,
-            .resp = (uint16_t)w->config->resp_port,
+            .resp = (uint16_t)w->config->resp_port, .resp_cluster = (uint16_t)w->config->resp_cluster_port,
             .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
     for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
         struct kv_partition_info *p = &partitions[map.partition_count++];
@@ -146,7 +146,7 @@ static void info_process(const struct worker *w, const char *section, struct kv_
                       (long)used.ru_utime.tv_usec);
 }
 
-void status_info(void *node, const char *section, struct kv_buf *out)
+void status_info(void *node, bool on_cluster_face, const char *section, struct kv_buf *out)
 {
     struct worker *w = node;
     struct store_stats st;
@@ -154,9 +154,11 @@ void status_info(void *node, const char *section, struct kv_buf *out)
     uint64_t uptime = (env_now_ns(w->env) - w->started_ns) / 1000000000u;
     if (section_is(section, "server"))
         kv_buf_printf(out,
-                      "# Server\r\nredis_version:7.0.15\r\nkvd_version:%s\r\nredis_mode:standalone\r\ntcp_port:%llu\r\n"
+                      "# Server\r\nredis_version:7.0.15\r\nkvd_version:%s\r\nredis_mode:%s\r\ntcp_port:%llu\r\n"
                       "uptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\nkvd_node:%u\r\nkvd_cluster:%s\r\n\r\n",
-                      KVD_VERSION, (unsigned long long)w->config->resp_port, (unsigned long long)uptime,
+                      KVD_VERSION, on_cluster_face ? "cluster" : "standalone",
+                      (unsigned long long)(on_cluster_face ? w->config->resp_cluster_port : w->config->resp_port),
+                      (unsigned long long)uptime,
                       (unsigned long long)(uptime / 86400), w->node_id, w->config->cluster_name);
     if (section_is(section, "clients"))
         kv_buf_printf(out, "# Clients\r\nconnected_clients:%u\r\nmaxclients:%llu\r\nblocked_clients:%u\r\n\r\n",
@@ -192,5 +194,5 @@ void status_info(void *node, const char *section, struct kv_buf *out)
                       (long long)w->clock.ahead_ms);
     }
     info_process(w, section, out);
-    if (section_is(section, "cluster")) kv_buf_append_text(out, "# Cluster\r\ncluster_enabled:0\r\n\r\n");
+    if (section_is(section, "cluster")) kv_buf_printf(out, "# Cluster\r\ncluster_enabled:%d\r\n\r\n", on_cluster_face);
 }

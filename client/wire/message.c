@@ -257,6 +257,8 @@ static Kv__Wire__Node *map_node_message(const struct kv_node_info *n, struct kv_
     m->key = kv_proto_bytes(n->key);
     m->has_resp = n->resp != 0;
     m->resp = n->resp;
+    m->has_resp_cluster = n->resp_cluster != 0;
+    m->resp_cluster = n->resp_cluster;
     return m;
 }
 
@@ -312,13 +314,14 @@ static enum kv_err map_node_read(const Kv__Wire__Node *m, struct kv_node_info *o
 {
     if (m->id == 0 || m->host.len > HOST_BYTES_MAX) return KV_MALFORMED;
     if (m->host.len > 0 && memchr(m->host.data, 0, m->host.len) != NULL) return KV_MALFORMED;
-    if (m->port > UINT16_MAX || m->resp > UINT16_MAX) return KV_BAD_ARGUMENT;
+    if (m->port > UINT16_MAX || m->resp > UINT16_MAX || m->resp_cluster > UINT16_MAX) return KV_BAD_ARGUMENT;
     if (m->has_key && m->key.len != PUBLIC_KEY_BYTES) return KV_MALFORMED;
     *out = (struct kv_node_info){
         .id = m->id,
         .host = kv_proto_slice(m->host),
         .port = (uint16_t)m->port,
         .resp = (uint16_t)m->resp,
+        .resp_cluster = (uint16_t)m->resp_cluster,
         .key = kv_proto_slice(m->key),
     };
     return KV_OK;

@@ -58,7 +58,11 @@ struct kv_request {
     /* Writes that a node forwards: what is refused of a round of a line keeps all behind it in that
      * round from being taken, or a later write could overtake an earlier one that has to be sent again. */
     uint32_t line, round; /* partition; from 1, 0 = in no line */
-    bool roams; /* not on the wire: it came from a client that asks another node when this one cannot help */
+    /* Not on the wire: */
+    bool roams;        /* it came from a client that asks another node when this one cannot help */
+    bool led_only;     /* of all keys only those of partitions that this node leads */
+    uint16_t in_slot;  /* KEYS, DBSIZE: only this hash slot, plus one; 0: all */
+    uint32_t keys_max; /* KEYS: no more than these; 0: all */
 };
 
 struct kv_reply {
@@ -79,7 +83,7 @@ struct kv_reply {
 struct kv_node_info {
     uint32_t id;
     struct kv_slice host;
-    uint16_t port, resp;
+    uint16_t port, resp, resp_cluster;
     struct kv_slice key;
 };
 struct kv_partition_info {

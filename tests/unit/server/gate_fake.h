@@ -13,6 +13,10 @@ enum { FAKE_REQUESTS_MAX = 256 };
 struct fake_request {
     uint64_t id;
     char text[256]; /* "GET k" */
+    enum kv_level level;
+    bool led_only;
+    uint16_t in_slot;
+    uint32_t keys_max;
     bool is_answered;
 };
 struct fake {
@@ -29,6 +33,10 @@ struct fake {
     uint64_t now_ns;
     struct gate *others[4];
     uint32_t other_count, killed;
+    /* the cluster: `self` among the nodes, and who has what */
+    const struct gate_node *nodes;
+    const struct gate_range *ranges;
+    uint32_t node_count, range_count, self;
 };
 
 static inline struct fake *fake_of(struct gate *g)
@@ -88,7 +96,7 @@ static inline enum kv_err fake_submit(struct gate *g, const struct kv_request *r
     if (f->is_full) return KV_BUSY;
     assert(f->count < FAKE_REQUESTS_MAX);
     struct fake_request *request = &f->requests[f->count++];
-    *request = (struct fake_request){.id = r->id};
+    *request = (struct fake_request){.id = r->id, .level = r->level, .led_only = r->led_only, .in_slot = r->in_slot, .keys_max = r->keys_max};
     snprintf(request->text, sizeof request->text, "%s", kv_op_info(r->op)->name);
     for (uint32_t i = 0; i < r->arg_count; i++) {
         size_t used = strlen(request->text);
@@ -106,9 +114,10 @@ static inline uint64_t fake_now(struct env *e)
     return container_of(e, struct fake, env)->now_ns;
 }
 
-static inline void fake_info(void *node, const char *section, struct kv_buf *out)
+static inline void fake_info(void *node, bool on_cluster_face, const char *section, struct kv_buf *out)
 {
     (void)node;
+    if (on_cluster_face) kv_buf_append_text(out, "cluster ");
     kv_buf_printf(out, "# %s\r\n", section);
 }
 
@@ -171,7 +180,42 @@ static inline uint32_t fake_replicas(void *node)
     return 2;
 }
 
-static inline void fake_open(struct fake *f, const struct env_ops *ops)
+static inline bool fake_node_next(void *node, uint32_t *cursor, struct gate_node *out)
+{
+    struct fake *f = node;
+    if (*cursor == f->node_count) return false;
+    *out = f->nodes[(*cursor)++];
+    out->is_self = out->id == f->self;
+    return true;
+}
+
+static inline bool fake_range_next(void *node, uint32_t *slot, struct gate_range *out)
+{
+    struct fake *f = node;
+    for (uint32_t i = 0; i < f->range_count; i++)
+        if (f->ranges[i].first == *slot) {
+            *out = f->ranges[i];
+            *slot = out->last + 1u;
+            return true;
+        }
+    return false;
+}
+
+static inline struct gate_owner fake_owner(void *node, uint16_t slot)
+{
+    struct fake *f = node;
+    struct gate_owner owner = {0};
+    for (uint32_t i = 0; i < f->range_count; i++) {
+        const struct gate_range *r = &f->ranges[i];
+        if (slot < r->first || slot > r->last) continue;
+        owner.leader = r->leader;
+        owner.is_led_here = r->leader == f->self;
+        for (uint32_t k = 0; k < r->node_count; k++) owner.is_held_here |= r->nodes[k] == f->self;
+    }
+    return owner;
+}
+
+static inline void fake_open_as(struct fake *f, const struct env_ops *ops, const struct gate_ops *gate)
 {
     f->env = (struct env){.ops = ops};
     f->services = (struct gate_services){.env = &f->env,
@@ -185,12 +229,15 @@ static inline void fake_open(struct fake *f, const struct env_ops *ops)
                                          .auth_required = fake_auth_required,
                                          .auth = fake_auth,
                                          .replicas_connected = fake_replicas,
+                                         .owner = fake_owner,
+                                         .range_next = fake_range_next,
+                                         .node_next = fake_node_next,
                                          .value_bytes_max = 1 << 20,
                                          .output_bytes_max = 64 << 20};
-    f->gate = (struct gate){.ops = &gate_resp,
+    f->gate = (struct gate){.ops = gate,
                             .services = &f->services,
                             .out = &f->out,
-                            .state = calloc(1, gate_resp.state_bytes),
+                            .state = calloc(1, gate->state_bytes),
                             .id = 7,
                             .opened_ns = f->now_ns,
                             .peer = {"127.0.0.1", 50000},
@@ -198,8 +245,13 @@ static inline void fake_open(struct fake *f, const struct env_ops *ops)
     assert(f->gate.state != NULL);
     kv_buf_init(&f->in, 0);
     kv_buf_init(&f->out, 0);
-    enum kv_err err = gate_resp.open(&f->gate);
+    enum kv_err err = gate->open(&f->gate);
     assert(err == KV_OK);
+}
+
+static inline void fake_open(struct fake *f, const struct env_ops *ops)
+{
+    fake_open_as(f, ops, &gate_resp);
 }
 
 static inline void fake_close(struct fake *f)

@@ -144,6 +144,49 @@ START_TEST(nodes_are_read_and_judged)
 }
 END_TEST
 
+START_TEST(the_cluster_face_is_two_above)
+{
+    ck_assert_uint_eq(config.resp_cluster_port, 7402);
+    ck_assert_int_eq(load("resp.port: 6379\n"), KV_OK);
+    ck_assert_uint_eq(config.resp_cluster_port, 6381);
+    ck_assert_int_eq(load("resp.port: 0\n"), KV_OK);
+    ck_assert_uint_eq(config.resp_cluster_port, 0);
+    ck_assert_int_eq(load("resp.port: 65534\n"), KV_OK);
+    ck_assert_uint_eq(config.resp_cluster_port, 0);
+    ck_assert_int_eq(load("resp: {cluster_port: 8000, port: 6379}\n"), KV_OK);
+    ck_assert_uint_eq(config.resp_cluster_port, 8000);
+    ck_assert_int_eq(load("resp.cluster_port: 0\nresp.port: 6379\n"), KV_OK);
+    ck_assert_uint_eq(config.resp_cluster_port, 0);
+
+    config_defaults(&config);
+    ck_assert_int_eq(load("resp.cluster_port: 7401\n"), KV_OK);
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(why, ":1: resp.cluster_port: the same as native.port"));
+    config_defaults(&config);
+    ck_assert_int_eq(load("resp.port: 7399\n"), KV_OK);
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(why, "resp.cluster_port: the same as native.port"));
+    config_defaults(&config);
+    ck_assert_int_eq(load("resp: {cluster_port: 7400}\n"), KV_OK);
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(why, ":1: resp.cluster_port: the same as resp.port"));
+    config_defaults(&config); /* off beside one that is on, and the other way round: both need the password */
+    ck_assert_int_eq(load("resp: {host: 10.0.0.1, port: 0, cluster_port: 7000}\n"), KV_OK);
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(why, "beyond loopback"));
+
+    config_defaults(&config);
+    ck_assert_int_eq(load(NODES("id: 2, host: 127.0.0.2, resp: 8000, key: " KEY2)), KV_OK);
+    ck_assert_uint_eq(config_node(&config, 1)->resp_cluster, 7402);
+    ck_assert_uint_eq(config_node(&config, 2)->resp_cluster, 8002);
+    ck_assert_int_eq(load(NODES("id: 2, host: 127.0.0.2, resp: 0, key: " KEY2)), KV_OK);
+    ck_assert_uint_eq(config_node(&config, 2)->resp_cluster, 0);
+    ck_assert_int_eq(load(NODES("id: 2, host: 127.0.0.2, resp_cluster: 9, key: " KEY2)), KV_OK);
+    ck_assert_uint_eq(config_node(&config, 2)->resp_cluster, 9);
+    refused(NODES("id: 2, host: 127.0.0.2, resp_cluster: 70000, key: " KEY2), 5, "not a number from 0 to 65535");
+}
+END_TEST
+
 START_TEST(rules_between_keys)
 {
     static const struct {
@@ -266,6 +309,7 @@ int main(void)
     tcase_add_test(c, nested_and_dotted_keys_are_the_same);
     tcase_add_test(c, errors_name_file_line_and_key);
     tcase_add_test(c, nodes_are_read_and_judged);
+    tcase_add_test(c, the_cluster_face_is_two_above);
     tcase_add_test(c, rules_between_keys);
     tcase_add_test(c, rules_between_keys_name_the_place);
     tcase_add_test(c, environment_and_options_have_their_spelling);

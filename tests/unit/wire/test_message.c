@@ -113,7 +113,7 @@ START_TEST(maps_survive_the_round_trip)
 {
     uint8_t key[32] = {1, 2, 3};
     struct kv_node_info nodes[] = {
-        {.id = 1, .host = kv_str("127.0.0.1"), .port = 7001, .resp = 7002,
+        {.id = 1, .host = kv_str("127.0.0.1"), .port = 7001, .resp = 7002, .resp_cluster = 65535,
          .key = kv_slice(key, 32)},
         {.id = 2, .host = kv_str("::1"), .port = 65535},
     };
@@ -131,6 +131,7 @@ START_TEST(maps_survive_the_round_trip)
     for (int i = 0; i < 2; i++) {
         ck_assert(back.nodes[i].id == nodes[i].id && back.nodes[i].port == nodes[i].port);
         ck_assert(back.nodes[i].resp == nodes[i].resp);
+        ck_assert(back.nodes[i].resp_cluster == nodes[i].resp_cluster);
         ck_assert(kv_slice_eq(back.nodes[i].host, nodes[i].host));
         ck_assert(kv_slice_eq(back.nodes[i].key, nodes[i].key));
         const struct kv_partition_info *a = &partitions[i], *b = &back.partitions[i];
