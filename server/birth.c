@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/map.h"
+#include "server/peer.h"
 #include "server/request.h"
 
 /* What a split must not break, beside the rows:
@@ -96,6 +97,48 @@ bool birth_holds_writes(struct worker *w, struct partition *p)
     if (parent != NULL && (parent->line.sent > 0 || (parent->group != NULL && has_astray(parent->group)))) return true;
     p->line.after = 0;
     return false;
+}
+
+bool birth_is_unknown(const struct worker *w, uint32_t group)
+{
+    struct store_group sg;
+    return store_birthmark(w->store) != 0 && !store_group_get(w->store, group, &sg);
+}
+
+static const struct descriptor_replica *voter_of(const struct descriptor *d, raft_id replica)
+{
+    for (uint32_t i = 0; i < d->replica_count; i++)
+        if (d->replicas[i].id == replica) return d->replicas[i].role == DESCRIPTOR_LEARNER ? NULL : &d->replicas[i];
+    return NULL;
+}
+
+bool birth_is_due(const struct group *g, raft_id replica, uint64_t birthmark)
+{
+    const struct descriptor_replica *r = voter_of(&g->descriptor, replica);
+    return r != NULL && birthmark != 0 && r->store == birthmark;
+}
+
+void birth_send(struct group *g, raft_id replica)
+{
+    struct kv_buf bytes = {0};
+    descriptor_encode(&g->descriptor, &bytes);
+    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica);
+    kv_buf_free(&bytes);
+}
+
+/* It waits for a snapshot of any index, and votes for any log. While another replica here holds a part of the range, that
+ * has a split to apply, perhaps this very birth. */
+void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica)
+{
+    struct descriptor d;
+    if (w->poisoned || descriptor_decode(descriptor, &d) != KV_OK || !birth_is_unknown(w, d.id)) return;
+    const struct descriptor_replica *r = voter_of(&d, replica);
+    struct kv_range range = {kv_key_slice(&d.from), kv_key_slice(&d.to)};
+    if (r == NULL || r->node != w->node_id || r->store != store_birthmark(w->store) ||
+        store_overlap(w->store, range, d.id) != UINT32_MAX)
+        return;
+    if (worker_create_replica(w, &d, replica, 1))
+        JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
 }
 
 static bool is_young(const struct group *g, uint64_t now_ns)

@@ -16,6 +16,14 @@ bool birth_apply(struct group *parent, const struct descriptor *child);
 void birth_settle(struct group *parent);
 struct partition;
 bool birth_holds_writes(struct worker *w, struct partition *p);
+/* A replica may be born without its node: the parent's snapshot went past the entry. It has rows to come, but never voted nor
+ * acknowledged anything, which its directory can prove (store_birthmark()), so it votes as soon as it hears of itself. Without
+ * that a partition would have no quorum when other nodes were merely slow, and nobody could make it whole. */
+bool birth_is_unknown(const struct worker *w, uint32_t group);                 /* no replica of it was ever here */
+bool birth_is_due(const struct group *g, raft_id replica, uint64_t birthmark); /* there, in the directory it was given to */
+void birth_send(struct group *g, raft_id replica);
+void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica);
+
 /* A young group without a leader asks again soon: others may have been born a little later. */
 void birth_tick(struct group *g, uint64_t now_ns);
 /* Another node holds no replica of the group: perhaps only because it has not got to its birth yet. */

@@ -113,12 +113,13 @@ static bool replace_lost(struct group *g, const struct raft_status *s)
                 !quorum_without(g, s, i))
                 continue;
             d.replicas[d.replica_count++] =
-                (struct descriptor_replica){.id = d.replica_next++, .node = r->node, .role = DESCRIPTOR_LEARNER};
+                (struct descriptor_replica){.id = d.replica_next++, .node = r->node, .role = DESCRIPTOR_LEARNER, .store = peer_birthmark(g->w->peers, r->node)};
             propose(g, &d, "add-learner");
             return true;
         }
         if (g->refused[learner]) {
             d.replicas[learner].id = d.replica_next++;
+            d.replicas[learner].store = peer_birthmark(g->w->peers, r->node);
             propose(g, &d, "renew-learner");
             return true;
         }

@@ -102,6 +102,9 @@ struct group *worker_group(const struct worker *w, uint32_t partition);
 uint64_t worker_random(struct worker *w);
 
 void worker_add_group(struct worker *w, struct group *g);
+/* Begins a replica, not amid an entry: from its first, or, `owed_index` not 0, with a snapshot to come. False: refused. */
+struct descriptor;
+bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index);
 void worker_remove_group(struct worker *w, struct group *g); /* frees it; its requests are answered */
 
 /* status.c */

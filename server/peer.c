@@ -6,6 +6,7 @@
 #include "client/base/endian.h"
 #include "client/wire/channel.h"
 #include "client/wire/hello.h"
+#include "server/birth.h"
 #include "server/group.h"
 #include "server/host.h"
 #include "server/map.h"
@@ -39,6 +40,7 @@ struct peer {
     struct gate *inbound;        /* the connection it dialled, on which it sends; NULL: none */
     char mismatch[HELLO_MISMATCH_BYTES];
     bool is_full;
+    uint64_t birthmark;              /* of its directory, as its heartbeats say */
     bool reported, refusal_reported; /* since the link was up: said once is enough */
     bool stranger;                   /* refused, by us or by it: no hurry to ask again */
     bool has_requests;               /* frames pending in the channel */
@@ -268,9 +270,9 @@ static void beat_answered(void *context, const struct peer_beat *beat)
     peer->clock_ns = now;
     peer->clock_ms = beat->wall_ms + took / 2 / 1000000u;
 }
-static void lost_ignored(void *context, uint32_t group, raft_id replica, uint64_t owed)
+static void lost_ignored(void *context, const struct peer_lost *l)
 {
-    (void)context, (void)group, (void)replica, (void)owed;
+    (void)context, (void)l;
 }
 static void raft_ignored(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *e)
 {
@@ -306,7 +308,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         } else if (frame.data[0] == KV_FRAME_REPLY) {
             forward_reply(peer, body);
         } else if (frame.data[0] == KV_FRAME_PEER) {
-            struct peer_reader reader = {peer, beat_answered, lost_ignored, raft_ignored, snapshot_ignored, NULL, NULL};
+            struct peer_reader reader = {.context = peer, .beat = beat_answered, .lost = lost_ignored, .raft = raft_ignored, .snapshot = snapshot_ignored};
             kv_arena_reset(&peer->p->arena);
             err = peer_batch_read(body, &peer->p->arena, &reader);
         }
@@ -442,6 +444,7 @@ void peers_tick(struct peers *p, uint64_t now_ns)
                 peer->beat_sent_ns[++peer->beat_sent % BEATS] = now_ns;
                 struct peer_beat beat = {.sequence = peer->beat_sent,
                                          .wall_ms = env_wall_ms(p->w->env),
+                                         .birthmark = store_birthmark(p->w->store),
                                          .full = store_is_full(p->w->store)};
                 peer_put_beat(&peer->batch, &beat);
                 worker_turn(p->w);
@@ -495,10 +498,23 @@ void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct
     if (peer != NULL) peer_put_raft(&peer->batch, group, m, entries, entry_count);
 }
 
-void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, uint64_t owed)
+void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l)
 {
     struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_lost(&peer->batch, group, replica, owed);
+    if (peer != NULL) peer_put_lost(&peer->batch, l);
+}
+
+void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_birth(&peer->batch, descriptor, replica);
+}
+
+uint64_t peer_birthmark(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    return peer != NULL ? peer->birthmark : node == p->w->node_id ? store_birthmark(p->w->store)
+                                                                  : 0;
 }
 
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term)
@@ -595,18 +611,26 @@ static void got_beat(void *context, const struct peer_beat *beat)
 {
     struct receiver *v = context;
     v->peer->is_full = beat->full;
+    v->peer->birthmark = beat->birthmark;
     struct peer_beat answer = {.answers = beat->sequence, .wall_ms = env_wall_ms(v->p->w->env)};
     kv_buf_append_u8(v->reply, KV_FRAME_PEER);
     peer_put_beat(v->reply, &answer);
 }
 
-static void got_lost(void *context, uint32_t group, raft_id replica, uint64_t owed)
+static void got_lost(void *context, const struct peer_lost *l)
 {
     struct receiver *v = context;
-    struct group *g = worker_group(v->p->w, group);
-    if (g == NULL || group_node_of(g, replica) != v->peer->node->id) return;
-    if (owed != 0) member_rowless(g, replica, owed);
-    else member_lost(g, replica);
+    struct group *g = worker_group(v->p->w, l->group);
+    if (g == NULL || group_node_of(g, l->replica) != v->peer->node->id) return;
+    if (l->owed != 0) member_rowless(g, l->replica, l->owed);
+    else if (l->unborn && birth_is_due(g, l->replica, v->peer->birthmark)) birth_send(g, l->replica);
+    else member_lost(g, l->replica);
+}
+
+static void got_birth(void *context, struct kv_slice descriptor, raft_id replica)
+{
+    struct receiver *v = context;
+    birth_receive(v->p->w, descriptor, replica);
 }
 
 /* Its log is here, and its parent has still to apply its birth again; not for ever, as that may never come. */
@@ -626,11 +650,15 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
         g->heard_replica = m->from;
         g->heard_node = v->peer->node->id;
         if (wants && g->rowless && !g->installing)
-            peer_send_lost(v->p, v->peer->node->id, group, m->to, raft_owed_now(g->raft));
+            peer_send_lost(v->p, v->peer->node->id,
+                           &(struct peer_lost){.group = group, .replica = m->to, .owed = raft_owed_now(g->raft)});
         group_step(g, m, entries);
         return;
     }
-    if (wants && (g == NULL || m->to > g->replica) && !awaits_birth(v->p->w, group, m->to)) peer_send_lost(v->p, v->peer->node->id, group, m->to, 0);
+    bool asks = m->type == RAFT_PREVOTE || m->type == RAFT_VOTE;
+    if (g == NULL ? !(wants || asks) || awaits_birth(v->p->w, group, m->to) : !wants || m->to < g->replica) return;
+    struct peer_lost lost = {.group = group, .replica = m->to, .unborn = g == NULL && birth_is_unknown(v->p->w, group)};
+    if (wants || lost.unborn) peer_send_lost(v->p, v->peer->node->id, &lost);
 }
 
 static void got_told(void *context, struct kv_slice descriptor, uint64_t term)
@@ -656,7 +684,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {&v, got_beat, got_lost, got_raft, got_snapshot, got_told, got_scrub};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .scrub = got_scrub};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

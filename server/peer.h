@@ -27,8 +27,13 @@ void peers_flush(struct peers *p); /* end of turn */
 
 void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
                     const struct log_entry *entries, uint32_t entry_count);
-/* "I hold no such replica"; or, `owed` not 0, "I wait for a snapshot of at least that index". */
-void peer_send_lost(struct peers *p, uint32_t node, uint32_t group, raft_id replica, uint64_t owed);
+/* "I hold no such replica", and, `unborn`, "never held one of that group"; or, `owed` not 0, "I wait for a snapshot of
+ * at least that index". */
+struct peer_lost;
+void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l);
+/* "That replica is yours, and was born without you." */
+void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica);
+uint64_t peer_birthmark(const struct peers *p, uint32_t node); /* store_birthmark(); 0: not known, or impaired */
 /* To all that are connected: "I lead this partition". */
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term);
 struct peer_scrub;

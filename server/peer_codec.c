@@ -10,7 +10,8 @@ enum { FIELD_RAFT = 1,
        FIELD_LOST = 3,
        FIELD_SNAPSHOT = 4,
        FIELD_SCRUB = 5,
-       FIELD_TOLD = 6 };
+       FIELD_TOLD = 6,
+       FIELD_BIRTH = 7 };
 
 static void put_varint(struct kv_buf *b, uint64_t v)
 {
@@ -93,17 +94,28 @@ void peer_put_beat(struct kv_buf *b, const struct peer_beat *beat)
     p.has_full = p.full = beat->full;
     p.has_wall_ms = true;
     p.wall_ms = beat->wall_ms;
+    p.has_birthmark = beat->birthmark != 0;
+    p.birthmark = beat->birthmark;
     put_field(b, FIELD_BEAT, &p.base);
 }
 
-void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica, uint64_t owed)
+void peer_put_lost(struct kv_buf *b, const struct peer_lost *l)
 {
     Kv__Peer__Lost p = KV__PEER__LOST__INIT;
-    p.group = group;
-    p.replica = replica;
-    p.has_owed = owed != 0;
-    p.owed = owed;
+    p.group = l->group;
+    p.replica = l->replica;
+    p.has_owed = l->owed != 0;
+    p.owed = l->owed;
+    p.has_unborn = p.unborn = l->unborn;
     put_field(b, FIELD_LOST, &p.base);
+}
+
+void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica)
+{
+    Kv__Peer__Birth p = KV__PEER__BIRTH__INIT;
+    p.descriptor = kv_proto_bytes(descriptor);
+    p.replica = replica;
+    put_field(b, FIELD_BIRTH, &p.base);
 }
 
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s)
@@ -197,11 +209,15 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
         (const Kv__Peer__Batch *)kv_proto_unpack(&kv__peer__batch__descriptor, bytes, arena, &unpacked);
     if (batch == NULL) return unpacked;
     if (batch->beat != NULL) {
-        struct peer_beat beat = {batch->beat->sequence, batch->beat->answers, batch->beat->wall_ms, batch->beat->full};
+        struct peer_beat beat = {batch->beat->sequence, batch->beat->answers, batch->beat->wall_ms, batch->beat->birthmark,
+                                 batch->beat->full};
         reader->beat(reader->context, &beat);
     }
     for (size_t i = 0; i < batch->n_lost; i++)
-        reader->lost(reader->context, batch->lost[i]->group, batch->lost[i]->replica, batch->lost[i]->owed);
+        reader->lost(reader->context, &(struct peer_lost){batch->lost[i]->group, batch->lost[i]->replica,
+                                                          batch->lost[i]->owed, batch->lost[i]->unborn});
+    for (size_t i = 0; i < batch->n_births && reader->birth != NULL; i++)
+        reader->birth(reader->context, kv_proto_slice(batch->births[i]->descriptor), batch->births[i]->replica);
     for (size_t i = 0; i < batch->n_scrubs; i++) {
         const Kv__Peer__Scrub *s = batch->scrubs[i];
         if (s->kind > PEER_SCRUB_DIFFERS) return KV_MALFORMED;

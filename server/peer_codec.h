@@ -7,13 +7,20 @@
 /* The messages of peer.proto and their plain structs. A batch is the concatenation of its
  * fields, so each writer appends one field and the frame needs no second pass. */
 struct peer_beat {
-    uint64_t sequence, answers, wall_ms;
+    uint64_t sequence, answers, wall_ms, birthmark;
     bool full;
 };
 void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, const struct log_entry *entries,
                    uint32_t entry_count);
 void peer_put_beat(struct kv_buf *b, const struct peer_beat *beat);
-void peer_put_lost(struct kv_buf *b, uint32_t group, raft_id replica, uint64_t owed);
+struct peer_lost {
+    uint32_t group;
+    raft_id replica;
+    uint64_t owed;
+    bool unborn;
+};
+void peer_put_lost(struct kv_buf *b, const struct peer_lost *l);
+void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica);
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
 void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
@@ -23,7 +30,8 @@ void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t 
 struct peer_reader { /* what peer_batch_read() calls for each part, in this order */
     void *context;
     void (*beat)(void *context, const struct peer_beat *beat);
-    void (*lost)(void *context, uint32_t group, raft_id replica, uint64_t owed);
+    void (*lost)(void *context, const struct peer_lost *l);
+    void (*birth)(void *context, struct kv_slice descriptor, raft_id replica); /* NULL: ignored */
     void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
     void (*snapshot)(void *context, const struct peer_snapshot *s);
     void (*told)(void *context, struct kv_slice descriptor, uint64_t term); /* NULL: ignored */

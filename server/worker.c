@@ -169,7 +169,7 @@ static void first_descriptor(const struct worker *w, uint32_t partition, struct 
     for (uint32_t i = 0; i < nodes && i < REPLICAS_MAX; i++) {
         uint32_t at = (partition + i) % nodes;
         d->replicas[d->replica_count++] = (struct descriptor_replica){
-            .id = at + 1, .node = c->node_count == 0 ? w->node_id : c->nodes[at].id, .role = DESCRIPTOR_VOTER};
+            .id = at + 1, .node = c->node_count == 0 ? w->node_id : c->nodes[at].id, .role = DESCRIPTOR_VOTER, .store = STORE_ORIGINAL};
     }
     d->replica_next = nodes + 1;
 }
@@ -178,6 +178,7 @@ struct creation {
     struct log_append append;
     struct worker *w;
     uint32_t partition;
+    bool is_first; /* ever: afterwards it has all of its log */
 };
 
 static void open_failed(struct worker *w, uint32_t partition, enum kv_err err)
@@ -194,10 +195,26 @@ static void created(struct log_append *a, enum kv_err err)
     struct store_group sg;
     struct group *g = NULL;
     if (err == KV_OK && !store_group_get(w->store, c->partition, &sg)) err = KV_NOT_FOUND;
-    if (err == KV_OK) err = group_open(w, &sg, true, &g);
+    if (err == KV_OK) err = group_open(w, &sg, c->is_first, &g);
     if (err == KV_OK) worker_add_group(w, g);
     else open_failed(w, c->partition, err);
     free(c);
+}
+
+bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index)
+{
+    struct creation *c = calloc(1, sizeof *c);
+    struct kv_buf bytes = {0};
+    descriptor_encode(d, &bytes);
+    enum kv_err err = KV_NO_SPACE;
+    if (c != NULL && !bytes.failed) {
+        *c = (struct creation){.append.done = created, .w = w, .partition = d->id, .is_first = owed_index == 0};
+        err = store_group_create(w->store, d->id, replica, kv_buf_slice(&bytes), owed_index, 0, &c->append);
+    }
+    kv_buf_free(&bytes);
+    if (err != KV_OK) free(c);
+    else worker_turn(w);
+    return err == KV_OK;
 }
 
 static void create_group(struct worker *w, uint32_t partition)
@@ -207,20 +224,7 @@ static void create_group(struct worker *w, uint32_t partition)
     raft_id replica = 0;
     for (uint32_t i = 0; i < d.replica_count; i++)
         if (d.replicas[i].node == w->node_id) replica = d.replicas[i].id;
-    if (replica == 0) return;
-    struct creation *c = calloc(1, sizeof *c);
-    struct kv_buf bytes = {0};
-    descriptor_encode(&d, &bytes);
-    enum kv_err err = KV_NO_SPACE;
-    if (c != NULL && !bytes.failed) {
-        *c = (struct creation){.append.done = created, .w = w, .partition = partition};
-        err = store_group_create(w->store, partition, replica, kv_buf_slice(&bytes), 0, 0, &c->append);
-    }
-    kv_buf_free(&bytes);
-    if (err != KV_OK) {
-        free(c);
-        open_failed(w, partition, err);
-    }
+    if (replica != 0 && !worker_create_replica(w, &d, replica, 0)) open_failed(w, partition, KV_NO_SPACE);
 }
 
 /* ---- life ---- */
@@ -303,6 +307,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
                                .context = w,
                                .memtable_bytes_max = o->config->storage_memtable,
                                .dedup_retention_ms = dedup_retention_ms,
+                               .is_original = o->config->node_count <= 1 || o->config->bootstrap,
                                .reserve_bytes = o->config->storage_reserve,
                                .log = {.segment_bytes = o->config->storage_segment,
                                        .segment_bytes_max = o->config->storage_segment_max,

@@ -8,7 +8,10 @@
 
 /* Log commands and partition descriptors as plain structs, and their conversion to
  * and from the messages of command.proto. */
-enum { COMMAND_FEATURE = 1, COMMAND_CLIENT_BYTES = 16, DESCRIPTOR_REPLICAS_MAX = 16 };
+enum { COMMAND_FEATURE = 1,
+       COMMAND_CLIENT_BYTES = 16,
+       DESCRIPTOR_REPLICAS_MAX = 16 };
+enum { STORE_ORIGINAL = 1 }; /* birthmark of a directory that was made when the cluster began: store_birthmark() */
 
 struct command {
     enum kv_op op;
@@ -28,7 +31,9 @@ void command_encode(const struct command *c, struct kv_buf *out);
 /* Slices point into `bytes` or the arena. KV_MALFORMED; KV_VERSION: a later feature level; KV_TOO_BIG: arena. */
 enum kv_err command_decode(struct kv_slice bytes, struct kv_arena *arena, struct command *out);
 
-enum descriptor_kind { DESCRIPTOR_RANGE, DESCRIPTOR_HASH, DESCRIPTOR_LIST };
+enum descriptor_kind { DESCRIPTOR_RANGE,
+                       DESCRIPTOR_HASH,
+                       DESCRIPTOR_LIST };
 enum descriptor_role {
     DESCRIPTOR_VOTER,          /* in the (incoming) configuration */
     DESCRIPTOR_LEARNER,        /* receives the log, does not vote */
@@ -38,6 +43,7 @@ enum descriptor_role {
 struct descriptor_replica {
     uint32_t id, node;
     enum descriptor_role role;
+    uint64_t store; /* store_birthmark() of the directory that it was given to; 0: not known */
 };
 struct descriptor {
     uint32_t id, keyspace;

@@ -168,8 +168,10 @@ static enum kv_err store_recover(struct store *s, uint64_t id_seed)
         return err;
     }
     err = identity_load(s, id_seed, state_is_empty);
+    if (err == KV_OK && !s->fresh && state_is_empty) err = identity_impair(s); /* with it tombstones would be gone */
     if (err == KV_OK) err = leftovers_remove(s->o.disk);
     if (err == KV_OK) err = log_open(s);
+    if (err == KV_OK && log_damage(s->log) != NULL) err = identity_impair(s);
     if (err == KV_OK) err = log_start(s->log);
     if (err == KV_OK) space_open(s); /* starting comes first, also on a full disk */
     if (err == KV_OK) err = groups_recover(s);

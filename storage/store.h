@@ -24,6 +24,7 @@ struct store_options {
     uint64_t memtable_bytes_max;   /* active and frozen together; 0 = 64 MiB; a checkpoint starts at half */
     uint64_t checkpoint_bytes_log; /* also when this much log is live; 0 = 128 MiB */
     uint64_t dedup_retention_ms;   /* of groups whose descriptor does not say; 0 = keep */
+    bool is_original;              /* of a directory that is made now: the cluster begins with it */
     uint64_t reserve_bytes;        /* claimed of the device; users' writes end when it had to be given back; 0 = 64 MiB (R15) */
     struct log_options log;        /* disk, poisoned and context are filled in by the store */
 };
@@ -37,6 +38,10 @@ struct store_options {
 enum kv_err store_open(const struct store_options *o, uint64_t store_id_seed, uint32_t node_id,
                        struct store **out);
 uint64_t store_id(const struct store *s);
+/* What a descriptor calls the directory that holds a replica: STORE_ORIGINAL if it was made when the cluster began, else
+ * its id; 0 if it may have forgotten replicas that it held, since damage was found in it. A directory with its birthmark
+ * remembers each replica that it ever held, so one it does not know was never here (R4). */
+uint64_t store_birthmark(const struct store *s);
 bool store_is_fresh(const struct store *s);      /* the directory was empty */
 const char *store_damage(const struct store *s); /* text for people, NULL: intact */
 /* Drains the disk; requests under way are forgotten without done. Before the checkpoint is

@@ -2,20 +2,24 @@
 
 #include "client/base/endian.h"
 #include "client/base/hash.h"
+#include "storage/command.h"
 #include "storage/store_impl.h"
 
-/* `identity`, 40 bytes, little-endian, written once:
+/* `identity`, 40 bytes, little-endian, written once, and again should it be found impaired:
  *
  *    0  8 B  magic "kvstore\n"
  *    8  u32  format
  *   12  u32  node id
  *   16  u64  store id, random: peers refuse a known node that returns with another (R4)
- *   24  u64  reserved, 0
+ *   24  u64  flags: 1 = made when the cluster began, 2 = impaired: it may have forgotten replicas that it held
  *   32  u64  XXH3-64 over bytes 0..31
  *
  * It is the first thing in a directory, durable before anything else is written there: a
  * directory with a log or a checkpoint but no identity has lost a file. */
-enum { IDENTITY_BYTES = 40, IDENTITY_FORMAT = 1 };
+enum { IDENTITY_BYTES = 40,
+       IDENTITY_FORMAT = 1,
+       IDENTITY_ORIGINAL = 1,
+       IDENTITY_IMPAIRED = 2 };
 static const char identity_name[] = "identity", identity_new[] = "identity.tmp";
 static const char identity_magic[8] = {'k', 'v', 's', 't', 'o', 'r', 'e', '\n'};
 
@@ -34,17 +38,37 @@ static enum kv_err identity_write(struct disk *d, const uint8_t bytes[IDENTITY_B
     return err;
 }
 
-static enum kv_err identity_create(struct store *s, uint64_t id)
+static enum kv_err identity_save(struct store *s)
 {
     uint8_t bytes[IDENTITY_BYTES] = {0};
     memcpy(bytes, identity_magic, sizeof identity_magic);
     le32_put(bytes + 8, IDENTITY_FORMAT);
     le32_put(bytes + 12, s->node_id);
-    le64_put(bytes + 16, id);
+    le64_put(bytes + 16, s->id);
+    le64_put(bytes + 24, (s->is_original ? IDENTITY_ORIGINAL : 0u) | (s->is_impaired ? IDENTITY_IMPAIRED : 0u));
     le64_put(bytes + 32, kv_hash64(kv_slice(bytes, 32), 0));
+    return identity_write(s->o.disk, bytes);
+}
+
+static enum kv_err identity_create(struct store *s, uint64_t id)
+{
     s->id = id;
     s->fresh = true;
-    return identity_write(s->o.disk, bytes);
+    s->is_original = s->o.is_original;
+    return identity_save(s);
+}
+
+enum kv_err identity_impair(struct store *s)
+{
+    if (s->is_impaired) return KV_OK;
+    s->is_impaired = true;
+    return identity_save(s);
+}
+
+uint64_t store_birthmark(const struct store *s)
+{
+    return s->is_impaired ? 0 : s->is_original ? STORE_ORIGINAL
+                                               : s->id;
 }
 
 static enum kv_err identity_check(struct store *s, const uint8_t *bytes, size_t got)
@@ -71,6 +95,8 @@ static enum kv_err identity_check(struct store *s, const uint8_t *bytes, size_t 
         return KV_CONFLICT;
     }
     s->id = le64_get(bytes + 16);
+    s->is_original = (le64_get(bytes + 24) & IDENTITY_ORIGINAL) != 0;
+    s->is_impaired = (le64_get(bytes + 24) & IDENTITY_IMPAIRED) != 0;
     return KV_OK;
 }
 

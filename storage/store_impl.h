@@ -56,6 +56,7 @@ struct store {
     struct store_options o;
     uint64_t id;
     uint32_t node_id;
+    bool is_original, is_impaired; /* store_birthmark() */
     bool fresh, poisoned, space_low, retry_full, reserve_claimed;
     char damage[256]; /* "" = none */
     struct log *log;
@@ -90,6 +91,7 @@ void store_damage_set(struct store *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* store_identity.c: {store id, node id} of the directory, or a new one. Blocking. */
+enum kv_err identity_impair(struct store *s); /* blocking */
 enum kv_err identity_load(struct store *s, uint64_t id_seed, bool state_is_empty);
 
 /* store_group.c */

@@ -33,6 +33,7 @@
     X(BORN, "born", MEMBERS)                     \
     X(DIVIDED, "split", NONE)                    \
     X(VOID, "birth-void", NONE)                  \
+    X(LATE, "born-late", MEMBERS)                \
     X(WAITS, "snapshot-waits", NONE)             \
     X(CHECKPOINT, "checkpoint", LOG)             \
     X(CONF, "conf", MEMBERS)                     \
