@@ -7,6 +7,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/leave.h"
 #include "server/map.h"
 #include "server/request.h"
 
@@ -144,6 +145,7 @@ static void describe(struct group *g, const struct command *c)
     store_checkpoint(g->w->store, NULL);
     raft_conf_applied(g->raft, &g->conf);
     map_tell(g);
+    if (leave_is_due(&d, g->replica)) leave_group(g);
     JOURNAL(g->w->journal, raft, INFO, "descriptor", "group=%u conf_epoch=%u replicas=%u joint=%d", g->id,
             d.conf_epoch, d.replica_count, descriptor_is_joint(&d));
 }

@@ -63,6 +63,11 @@ void group_pump(struct group *g)
     }
     if (g->dead || g->installing || g->w->poisoned) return;
     apply_pump(g);
+    if (g->is_gone) {
+        g->dead = true;
+        group_touch(g);
+        return;
+    }
     if (g->clock_index != 0 && g->applied >= g->clock_index) g->clock_index = 0;
     if (g->reads_head != NULL) reads_serve(g);
     if (g->acks_head != NULL) acks_serve(g, env_now_ns(g->w->env));

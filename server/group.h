@@ -59,6 +59,7 @@ struct group {
     bool fetching;                 /* apply waits for log_fetch */
     struct group_fetch *sends;     /* entries read back for peers, at most one run for each */
     bool dead;                     /* being destroyed */
+    bool is_gone;                  /* no member any more: leave.c */
     bool installing;               /* a snapshot is being installed: nothing else happens */
     bool rowless;                  /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
@@ -147,7 +148,9 @@ void member_tick(struct group *g, const struct raft_status *s);
 void member_lost(struct group *g, raft_id replica);
 void member_rowless(struct group *g, raft_id replica, uint64_t owed); /* it is there, and wants a snapshot */
 void member_refused(struct group *g, raft_id replica);
-void member_forget(struct group *g); /* what was seen of the replicas of an older configuration */
+struct request;
+void member_move(struct group *g, struct request *r); /* KVMOVE, at the leader */
+void member_forget(struct group *g);                  /* what was seen of the replicas of an older configuration */
 /* For the scrub: an entry that does nothing. */
 enum kv_err group_propose_noop(struct group *g, uint64_t *index);
 /* transfer.c: snapshots in chunks. */

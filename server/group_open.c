@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/leave.h"
 #include "server/peer.h"
 
 /* The life of a replica's object, from what the store recovered to the end. */
@@ -43,7 +44,7 @@ static bool was_always_alone(const struct descriptor *d, const struct store_grou
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out)
 {
     bool rowless = sg->state == CHECKPOINT_GROUP_INSTALLING;
-    if (sg->log.damaged) return KV_CORRUPT; /* it could neither vote nor take an entry (R4) */
+    if (sg->log.damaged) return KV_CORRUPT;                /* it could neither vote nor take an entry (R4) */
     if (rowless && sg->owed_index == 0) return KV_CORRUPT; /* nor this one: its mark does not say what it votes by */
     struct group *g = calloc(1, sizeof *g);
     if (g == NULL) return KV_NO_SPACE;
@@ -64,6 +65,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
     g->stamp.ms = sg->clock_ms;
     g->checkpointed = sg->checkpointed;
     g->apply_to = g->applied;
+    g->is_gone = leave_is_due(&g->descriptor, g->replica); /* stopped before its tombstone was durable */
     g->leaderless_ns = env_now_ns(w->env);
     const struct config *c = w->config;
     struct raft_options o = {.id = g->replica,

@@ -64,6 +64,10 @@ void group_read(struct group *g, struct request *r)
         acks_await(g, r);
         return;
     }
+    if (r->body.op == KV_OP_KVMOVE) {
+        member_move(g, r);
+        return;
+    }
     if (r->body.level == KV_LEVEL_ANY) {
         read_now(g, r, true);
         return;

@@ -1,18 +1,22 @@
 #include <string.h>
 
+#include "client/base/text.h"
 #include "server/birth.h"
 #include "server/group.h"
 #include "server/peer.h"
+#include "server/request.h"
 
 /* Replicas that are gone get a successor under a new id (R4). Nothing is remembered: every
  * step follows from the descriptor and what the leader sees, so a new leader goes on where
  * the old one stopped.
  *
- *   voter lost, no learner on its node   -> add a learner there, under the next id
+ *   voter lost, nobody to succeed it     -> add a learner on its node, under the next id
+ *   a move is asked for (KVMOVE)         -> likewise on another node, to succeed one or none
  *   learner says it holds nothing        -> stream it a snapshot
  *   any says that it has no rows         -> likewise: it never stopped to be a member
  *   learner's node refuses it            -> what stands there under its id is damaged: a new id
- *   learner caught up, its voter lost    -> joint: the learner comes in, the lost voter goes
+ *   learner caught up                    -> joint: the learner comes in, whom it succeeds goes
+ *   who is to go leads                   -> it hands over first
  *   joint applied                        -> leave joint
  *
  * Leadership goes back to the first voter of the descriptor once that has been stable. */
@@ -98,40 +102,158 @@ static bool quorum_without(const struct group *g, const struct raft_status *s, u
     return 2 * healthy > voters;
 }
 
-static bool replace_lost(struct group *g, const struct raft_status *s)
+/* The voter whose place a learner takes: the one it names, or, before there were moves, the one on its node. -1: none, it
+ * comes beside the others. */
+static int predecessor(const struct descriptor *d, const struct descriptor_replica *learner)
+{
+    for (uint32_t i = 0; i < d->replica_count; i++) {
+        const struct descriptor_replica *v = &d->replicas[i];
+        if (v->role != DESCRIPTOR_VOTER) continue;
+        if (learner->succeeds != 0 ? v->id == learner->succeeds : v->node == learner->node) return (int)i;
+    }
+    return -1;
+}
+
+/* -1: nobody is on the way to take the voter's place. */
+static int successor(const struct descriptor *d, uint32_t voter)
+{
+    for (uint32_t i = 0; i < d->replica_count; i++)
+        if (d->replicas[i].role == DESCRIPTOR_LEARNER && predecessor(d, &d->replicas[i]) == (int)voter) return (int)i;
+    return -1;
+}
+
+static bool is_caught_up(const struct raft_status *s, raft_id id)
+{
+    const struct raft_peer_status *p = peer_of(s, id);
+    return p != NULL && p->active && p->match != 0 && p->match + CAUGHT_UP_ENTRIES >= s->last;
+}
+
+/* Who is to go does not lead: the next leader finds everything in the descriptor. */
+static bool lead_elsewhere(struct group *g)
+{
+    if (raft_transfer(g->raft, 0, env_now_ns(g->w->env)) == RAFT_OK) group_touch(g);
+    return true;
+}
+
+static bool raise_learner(struct group *g, const struct raft_status *s, uint32_t learner)
+{
+    struct descriptor d = g->descriptor;
+    struct descriptor_replica *l = &d.replicas[learner];
+    if (g->refused[learner]) {
+        l->id = d.replica_next++;
+        l->store = peer_birthmark(g->w->peers, l->node);
+        propose(g, &d, "renew-learner");
+        return true;
+    }
+    if (!is_caught_up(s, l->id)) return false;
+    int goes = predecessor(&d, l);
+    if (goes >= 0 && d.replicas[goes].id == g->replica) return lead_elsewhere(g);
+    l->role = DESCRIPTOR_VOTER_INCOMING;
+    l->succeeds = 0;
+    if (goes >= 0) d.replicas[goes].role = DESCRIPTOR_VOTER_OUTGOING;
+    propose(g, &d, "joint");
+    return true;
+}
+
+static bool add_learner(struct group *g, uint32_t node, raft_id succeeds)
+{
+    struct descriptor d = g->descriptor;
+    if (d.replica_count == DESCRIPTOR_REPLICAS_MAX) return false;
+    d.replicas[d.replica_count++] = (struct descriptor_replica){.id = d.replica_next++,
+                                                                .node = node,
+                                                                .role = DESCRIPTOR_LEARNER,
+                                                                .succeeds = succeeds,
+                                                                .store = peer_birthmark(g->w->peers, node)};
+    propose(g, &d, "add-learner");
+    return true;
+}
+
+static bool step(struct group *g, const struct raft_status *s)
 {
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
         const struct descriptor_replica *r = &g->descriptor.replicas[i];
-        if (r->role != DESCRIPTOR_VOTER) continue;
-        int learner = -1;
-        for (uint32_t k = 0; k < g->descriptor.replica_count; k++)
-            if (g->descriptor.replicas[k].role == DESCRIPTOR_LEARNER && g->descriptor.replicas[k].node == r->node)
-                learner = (int)k;
-        struct descriptor d = g->descriptor;
-        if (learner < 0) {
-            if (!g->lost[i] || r->id == g->replica || d.replica_count == DESCRIPTOR_REPLICAS_MAX ||
-                !quorum_without(g, s, i))
-                continue;
-            d.replicas[d.replica_count++] =
-                (struct descriptor_replica){.id = d.replica_next++, .node = r->node, .role = DESCRIPTOR_LEARNER, .store = peer_birthmark(g->w->peers, r->node)};
-            propose(g, &d, "add-learner");
-            return true;
-        }
-        if (g->refused[learner]) {
-            d.replicas[learner].id = d.replica_next++;
-            d.replicas[learner].store = peer_birthmark(g->w->peers, r->node);
-            propose(g, &d, "renew-learner");
-            return true;
-        }
-        /* A learner on a voter's node stands there to succeed it. */
-        const struct raft_peer_status *p = peer_of(s, d.replicas[learner].id);
-        if (p == NULL || !p->active || p->match == 0 || p->match + CAUGHT_UP_ENTRIES < s->last) continue;
-        d.replicas[learner].role = DESCRIPTOR_VOTER_INCOMING;
-        d.replicas[i].role = DESCRIPTOR_VOTER_OUTGOING;
-        propose(g, &d, "joint");
-        return true;
+        bool done = false;
+        if (r->role == DESCRIPTOR_LEARNER) done = raise_learner(g, s, i);
+        else if (r->role == DESCRIPTOR_VOTER && g->lost[i] && r->id != g->replica && successor(&g->descriptor, i) < 0 &&
+                 quorum_without(g, s, i))
+            done = add_learner(g, r->node, r->id);
+        if (done) return true;
     }
     return false;
+}
+
+/* ---- moves ---- */
+
+static int on_node(const struct descriptor *d, uint32_t node, bool learner)
+{
+    for (uint32_t i = 0; i < d->replica_count; i++)
+        if (d->replicas[i].node == node && (d->replicas[i].role == DESCRIPTOR_LEARNER) == learner) return (int)i;
+    return -1;
+}
+
+static enum kv_err end_replica(struct group *g, const struct raft_status *s, uint32_t from, const char **why)
+{
+    struct descriptor d = g->descriptor;
+    int learner = on_node(&d, from, true), voter = on_node(&d, from, false);
+    if (learner >= 0) { /* a move that is taken back */
+        d.replicas[learner] = d.replicas[--d.replica_count];
+        propose(g, &d, "drop-learner");
+        return KV_OK;
+    }
+    *why = "no replica on that node";
+    if (voter < 0) return KV_NOT_FOUND;
+    *why = "without it the partition would have no quorum; next: add a replica elsewhere first";
+    if (s->conf.voter_count < 2 || !quorum_without(g, s, (uint32_t)voter)) return KV_CONDITION;
+    *why = "it leads, and hands over now; ask again in a moment";
+    if (d.replicas[voter].id == g->replica) {
+        lead_elsewhere(g);
+        return KV_BUSY;
+    }
+    d.replicas[voter].role = DESCRIPTOR_VOTER_OUTGOING;
+    propose(g, &d, "joint");
+    return KV_OK;
+}
+
+static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, const char **why)
+{
+    const struct descriptor *d = &g->descriptor;
+    if (to == 0) return end_replica(g, s, from, why);
+    int there = on_node(d, to, false), coming = on_node(d, to, true), goes = from == 0 ? -1 : on_node(d, from, false);
+    *why = "a voter of it is on that node already";
+    if (there >= 0) return from != 0 && goes < 0 ? KV_OK : KV_CONDITION; /* done before */
+    raft_id succeeds = goes < 0 ? 0 : d->replicas[goes].id;
+    *why = "another replica is on its way to that node";
+    if (coming >= 0) return d->replicas[coming].succeeds == succeeds ? KV_OK : KV_CONDITION; /* asked before */
+    *why = "no voter of it is on the node that it is to leave";
+    if (from != 0 && goes < 0) return KV_NOT_FOUND;
+    *why = "another replica is on its way to take that one's place";
+    if (goes >= 0 && successor(d, (uint32_t)goes) >= 0) return KV_CONDITION;
+    *why = "this partition's leader is not connected to that node";
+    if (!peer_connected(g->w->peers, to) && to != g->w->node_id) return KV_CONDITION;
+    *why = "it has as many replicas as there may be";
+    return add_learner(g, to, succeeds) ? KV_OK : KV_TOO_BIG;
+}
+
+/* Asked for once; what follows is in the descriptor, so it goes on under any leader. */
+void member_move(struct group *g, struct request *r)
+{
+    uint64_t from, to;
+    struct raft_status s;
+    const char *why = "KVMOVE partition node node";
+    raft_status(g->raft, env_now_ns(g->w->env), &s);
+    enum kv_err err = KV_BAD_ARGUMENT;
+    if (kv_parse_u64(r->body.args[1], &from) && kv_parse_u64(r->body.args[2], &to) && from <= UINT32_MAX && to <= UINT32_MAX &&
+        from != to) {
+        why = "its replicas are being changed; ask again in a moment";
+        bool busy = s.conf_pending || s.transferring || descriptor_is_joint(&g->descriptor) || g->lead_index == 0 ||
+                    g->applied < g->lead_index;
+        err = busy ? KV_BUSY : move(g, &s, (uint32_t)from, (uint32_t)to, &why);
+    }
+    if (err != KV_OK) {
+        request_fail(r, err, why);
+        return;
+    }
+    request_finish(r, &(struct kv_reply){.value = kv_str("+OK\r\n"), .node = g->w->node_id, .partition = g->id});
 }
 
 /* A leader without room would refuse what the others can hold. */
@@ -156,7 +278,7 @@ static void give_back(struct group *g, const struct raft_status *s, uint64_t now
     const struct descriptor_replica *first = NULL;
     for (uint32_t i = 0; i < g->descriptor.replica_count && first == NULL; i++)
         if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER) first = &g->descriptor.replicas[i];
-    if (first == NULL || first->id == g->replica || now_ns - g->leader_since_ns < KV_SECONDS(3)) return;
+    if (first == NULL || first->id == g->replica || successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) >= 0 || now_ns - g->leader_since_ns < KV_SECONDS(3)) return;
     const struct raft_peer_status *p = peer_of(s, first->id);
     if (p == NULL || !p->active || p->match + 64 < s->last || !peer_connected(g->w->peers, first->node) ||
         peer_is_full(g->w->peers, first->node))
@@ -170,5 +292,5 @@ void member_tick(struct group *g, const struct raft_status *s)
 {
     if (g->w->stopping || g->lead_index == 0 || g->applied < g->lead_index || s->conf_pending || s->transferring) return;
     if (descriptor_is_joint(&g->descriptor)) leave_joint(g);
-    else if (!replace_lost(g, s) && !give_away(g, s, env_now_ns(g->w->env))) give_back(g, s, env_now_ns(g->w->env));
+    else if (!step(g, s) && !give_away(g, s, env_now_ns(g->w->env))) give_back(g, s, env_now_ns(g->w->env));
 }

@@ -54,6 +54,7 @@ struct worker {
     struct host *host;
     struct auth *auth;
     struct scrub_job *scrubs;              /* hashes under way (scrub.c) */
+    struct leaving *leaving;               /* replicas on their way out (leave.c) */
     struct inbound *inbound;               /* snapshots being received (transfer.c) */
     uint64_t snapshot_free_ns;             /* the bandwidth cap allows the next chunk from here on */
     struct request *open_head, *open_tail; /* every request that waits, oldest first */

@@ -9,6 +9,7 @@
 #include "server/birth.h"
 #include "server/group.h"
 #include "server/host.h"
+#include "server/leave.h"
 #include "server/map.h"
 #include "server/peer_codec.h"
 #include "server/request.h"
@@ -621,7 +622,8 @@ static void got_lost(void *context, const struct peer_lost *l)
 {
     struct receiver *v = context;
     struct group *g = worker_group(v->p->w, l->group);
-    if (g == NULL || group_node_of(g, l->replica) != v->peer->node->id) return;
+    if (g != NULL && l->gone && g->replica == l->replica) leave_group(g);
+    if (g == NULL || l->gone || group_node_of(g, l->replica) != v->peer->node->id) return;
     if (l->owed != 0) member_rowless(g, l->replica, l->owed);
     else if (l->unborn && birth_is_due(g, l->replica, v->peer->birthmark)) birth_send(g, l->replica);
     else member_lost(g, l->replica);
@@ -646,6 +648,10 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
     struct receiver *v = context;
     struct group *g = worker_group(v->p->w, group);
     bool wants = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT;
+    if (g != NULL && !g->installing && !g->rowless && leave_is_due(&g->descriptor, m->from)) {
+        peer_send_lost(v->p, v->peer->node->id, &(struct peer_lost){.group = group, .replica = m->from, .gone = true});
+        return;
+    }
     if (g != NULL && g->replica == m->to) {
         g->heard_replica = m->from;
         g->heard_node = v->peer->node->id;

@@ -28,7 +28,7 @@ void peers_flush(struct peers *p); /* end of turn */
 void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
                     const struct log_entry *entries, uint32_t entry_count);
 /* "I hold no such replica", and, `unborn`, "never held one of that group"; or, `owed` not 0, "I wait for a snapshot of
- * at least that index". */
+ * at least that index"; or, `gone`, "yours is no member any more". */
 struct peer_lost;
 void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l);
 /* "That replica is yours, and was born without you." */

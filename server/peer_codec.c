@@ -107,6 +107,7 @@ void peer_put_lost(struct kv_buf *b, const struct peer_lost *l)
     p.has_owed = l->owed != 0;
     p.owed = l->owed;
     p.has_unborn = p.unborn = l->unborn;
+    p.has_gone = p.gone = l->gone;
     put_field(b, FIELD_LOST, &p.base);
 }
 
@@ -215,7 +216,7 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
     }
     for (size_t i = 0; i < batch->n_lost; i++)
         reader->lost(reader->context, &(struct peer_lost){batch->lost[i]->group, batch->lost[i]->replica,
-                                                          batch->lost[i]->owed, batch->lost[i]->unborn});
+                                                          batch->lost[i]->owed, batch->lost[i]->unborn, batch->lost[i]->gone});
     for (size_t i = 0; i < batch->n_births && reader->birth != NULL; i++)
         reader->birth(reader->context, kv_proto_slice(batch->births[i]->descriptor), batch->births[i]->replica);
     for (size_t i = 0; i < batch->n_scrubs; i++) {

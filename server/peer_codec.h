@@ -17,7 +17,7 @@ struct peer_lost {
     uint32_t group;
     raft_id replica;
     uint64_t owed;
-    bool unborn;
+    bool unborn, gone;
 };
 void peer_put_lost(struct kv_buf *b, const struct peer_lost *l);
 void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica);

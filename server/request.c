@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "client/base/text.h"
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
@@ -352,6 +353,13 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || r->body.op == KV_OP_SPLIT ||
                (r->body.op == KV_OP_KVFLUSH && r->body.arg_count > 0)) {
         p = map_find(w, r->body.args[0]);
+    } else if (r->body.op == KV_OP_KVMOVE) {
+        uint64_t id;
+        p = kv_parse_u64(r->body.args[0], &id) && id <= UINT32_MAX ? map_get(w, (uint32_t)id) : NULL;
+        if (p == NULL || map_descriptor(p) == NULL) {
+            request_fail(r, KV_NOT_FOUND, "no such partition; next: kvctl status");
+            return;
+        }
     } else if (r->body.keyspace == KV_KEYSPACE_SYSTEM && is_trusted(r)) {
         p = map_get(w, KV_PARTITION_SYSTEM);
         if (p != NULL && map_descriptor(p) == NULL) p = NULL;
@@ -397,7 +405,7 @@ void request_start(struct request *r)
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }
-    if (r->body.hops == 0 && r->body.op != KV_OP_SPLIT) {
+    if (r->body.hops == 0 && r->body.op != KV_OP_SPLIT && r->body.op != KV_OP_KVMOVE) {
         kv_buf_clear(&w->exec_reply);
         enum kv_err err = exec_check(r->body.op, r->body.args, r->body.arg_count,
                                      (uint32_t)w->config->value_max, &w->exec_reply);

@@ -6,6 +6,7 @@
 #include "client/base/text.h"
 #include "server/group.h"
 #include "server/host.h"
+#include "server/map.h"
 #include "server/peer.h"
 
 /* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
@@ -83,31 +84,29 @@ void status_json(struct worker *w, struct kv_buf *out)
 void status_map(struct worker *w, struct kv_buf *out)
 {
     struct kv_node_info nodes[CONFIG_NODES_MAX + 1];
-    struct kv_partition_info *partitions = kv_arena_alloc(&w->arena, w->groups.count * sizeof *partitions);
+    struct kv_partition_info *partitions = kv_arena_alloc(&w->arena, (w->range_count + 1) * sizeof *partitions);
     if (partitions == NULL) return;
     struct kv_map_info map = {.nodes = nodes, .partitions = partitions};
     for (uint32_t i = 0; i < w->config->node_count; i++) {
         const struct config_node *n = &w->config->nodes[i];
-        nodes[map.node_count++] = (struct kv_node_info){.id = n->id, .host = kv_str(n->host), .port = n->native,
-                                                        .resp = n->resp, .resp_cluster = n->resp_cluster, .key = kv_slice(n->key, sizeof n->key)};
+        nodes[map.node_count++] = (struct kv_node_info){.id = n->id, .host = kv_str(n->host), .port = n->native, .resp = n->resp, .resp_cluster = n->resp_cluster, .key = kv_slice(n->key, sizeof n->key)};
     }
     if (map.node_count == 0)
         nodes[map.node_count++] = (struct kv_node_info){
-            .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port,
-            .resp = (uint16_t)w->config->resp_port, .resp_cluster = (uint16_t)w->config->resp_cluster_port,
-            .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
-    for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
+            .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port, .resp = (uint16_t)w->config->resp_port, .resp_cluster = (uint16_t)w->config->resp_cluster_port, .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
+    for (uint32_t at = 0; map_at(w, at) != NULL; at++) {
+        const struct partition *part = map_at(w, at);
+        const struct descriptor *d = map_descriptor(part);
         struct kv_partition_info *p = &partitions[map.partition_count++];
-        *p = (struct kv_partition_info){.id = g->id,
-                                        .keyspace = g->descriptor.keyspace,
-                                        .range_epoch = g->descriptor.range_epoch,
-                                        .conf_epoch = g->descriptor.conf_epoch,
-                                        .leader = group_leader_node(g),
-                                        .from = kv_key_slice(&g->descriptor.from),
-                                        .to = kv_key_slice(&g->descriptor.to)};
-        for (uint32_t i = 0; i < g->descriptor.replica_count && p->node_count < KV_REPLICAS_MAX; i++)
-            if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER)
-                p->nodes[p->node_count++] = g->descriptor.replicas[i].node;
+        *p = (struct kv_partition_info){.id = d->id,
+                                        .keyspace = d->keyspace,
+                                        .range_epoch = d->range_epoch,
+                                        .conf_epoch = d->conf_epoch,
+                                        .leader = map_leader(part),
+                                        .from = kv_key_slice(&d->from),
+                                        .to = kv_key_slice(&d->to)};
+        for (uint32_t i = 0; i < d->replica_count && p->node_count < KV_REPLICAS_MAX; i++)
+            if (d->replicas[i].role == DESCRIPTOR_VOTER) p->nodes[p->node_count++] = d->replicas[i].node;
     }
     kv_map_encode(&map, out);
 }

@@ -7,6 +7,7 @@
 #include "client/base/text.h"
 #include "server/auth.h"
 #include "server/host.h"
+#include "server/leave.h"
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
@@ -17,7 +18,7 @@
  * changed is pumped, the store writes and syncs once for all of them, and each peer and
  * each client gets one write. */
 enum { VALUE_FEATURE_BYTES_MAX = 8 << 20,
-       REPLICAS_MAX = 16 };
+};
 static const uint64_t dedup_retention_ms = KV_DEDUP_MS;
 
 uint64_t worker_random(struct worker *w)
@@ -79,8 +80,11 @@ static void pump(struct worker *w)
             group_pump(g);
             continue;
         }
-        group_yield(g, env_now_ns(w->env)); /* not intact: somebody else must lead */
+        group_yield(g, env_now_ns(w->env)); /* not intact, or no member: somebody else must lead */
+        struct descriptor d = g->descriptor;
+        bool leaves = g->is_gone;
         worker_remove_group(w, g);
+        if (leaves) leave_begin(w, &d);
     }
 }
 
@@ -166,7 +170,7 @@ static void first_descriptor(const struct worker *w, uint32_t partition, struct 
     }
     /* Rotated, so that the first voters, who lead by preference, spread over the nodes. */
     uint32_t nodes = c->node_count == 0 ? 1 : c->node_count;
-    for (uint32_t i = 0; i < nodes && i < REPLICAS_MAX; i++) {
+    for (uint32_t i = 0; i < nodes && i < c->cluster_replicas; i++) {
         uint32_t at = (partition + i) % nodes;
         d->replicas[d->replica_count++] = (struct descriptor_replica){
             .id = at + 1, .node = c->node_count == 0 ? w->node_id : c->nodes[at].id, .role = DESCRIPTOR_VOTER, .store = STORE_ORIGINAL};
@@ -498,6 +502,7 @@ void worker_destroy(struct worker *w)
     }
     transfer_drop_inbound(w); /* what is received too: an install reads from it until then */
     scrub_drop(w);
+    leave_drop(w);
     while (kv_map_next(&w->groups, &cursor, &id, &v)) group_close(v);
     kv_map_free(&w->groups);
     map_free(w);

@@ -20,6 +20,8 @@ void descriptor_encode(const struct descriptor *d, struct kv_buf *out)
         replicas[i].role = (uint32_t)r->role;
         replicas[i].has_store = r->store != STORE_ORIGINAL;
         replicas[i].store = r->store;
+        replicas[i].has_succeeds = r->succeeds != 0;
+        replicas[i].succeeds = r->succeeds;
         pointers[i] = &replicas[i];
     }
     Kv__Store__Descriptor m = KV__STORE__DESCRIPTOR__INIT;
@@ -75,7 +77,7 @@ static enum kv_err descriptor_from(const Kv__Store__Descriptor *m, struct descri
         const Kv__Store__Replica *r = m->replicas[i];
         if (r->role > DESCRIPTOR_VOTER_OUTGOING || r->id == 0) return KV_MALFORMED;
         out->replicas[i] = (struct descriptor_replica){
-            .id = r->id, .node = r->node, .role = (enum descriptor_role)r->role, .store = r->store};
+            .id = r->id, .node = r->node, .role = (enum descriptor_role)r->role, .succeeds = r->succeeds, .store = r->store};
     }
     enum kv_err err = key_from(m->from, &out->from);
     return err != KV_OK ? err : key_from(m->to, &out->to);

@@ -43,7 +43,8 @@ enum descriptor_role {
 struct descriptor_replica {
     uint32_t id, node;
     enum descriptor_role role;
-    uint64_t store; /* store_birthmark() of the directory that it was given to; 0: not known */
+    uint32_t succeeds; /* a learner's: the voter that goes when it comes; 0: none */
+    uint64_t store;    /* store_birthmark() of the directory that it was given to; 0: not known */
 };
 struct descriptor {
     uint32_t id, keyspace;

@@ -5,6 +5,7 @@
 
 /* The fault atlas: what destroys synced data strikes no more nodes than replication survives,
  * a minority, and strikes again only when the cluster is whole.
+ *     A minority of the replicas that a partition has, since all of them may be on the nodes struck.
  * (1) Lost counts the nodes struck since the cluster was last whole: wiped, rotten, or with a
  *     device that lied or wrote elsewhere.
  * (2) A log can prove that an earlier batch is gone, never that the last one is. So a tainted
@@ -22,7 +23,7 @@ bool swarm_may_lose(struct swarm *w, uint32_t node)
         memset(w->struck, 0, sizeof w->struck);
     }
     /* The first strike needs a whole cluster; a second one is for five nodes and more. */
-    if (w->tainted[node] || (w->lost == 0 && !whole) || w->lost >= (w->plan.nodes - 1) / 2) return false;
+    if (w->tainted[node] || (w->lost == 0 && !whole) || w->lost >= (w->plan.replicas - 1) / 2) return false;
     w->lost++;
     w->struck[node] = true;
     return true;

@@ -1,4 +1,5 @@
 #include "client/base/hash.h"
+#include "server/map.h"
 #include "server/request.h"
 #include "storage/checkpoint_mem.h"
 #include "tests/sim/cluster_impl.h"
@@ -72,6 +73,7 @@ static void node_configure(struct cluster *c, struct node *n)
     k->native_port = CLUSTER_NATIVE_PORT;
     k->resp_port = CLUSTER_RESP_PORT;
     k->bootstrap = true;
+    if (c->o.replicas != 0) k->cluster_replicas = c->o.replicas;
     k->node_count = c->o.nodes == 1 ? 0 : c->o.nodes;
     for (uint32_t i = 0; i < k->node_count; i++) {
         struct config_node *x = &k->nodes[i];
@@ -188,11 +190,38 @@ void cluster_transfer(struct cluster *c, uint32_t node)
     }
 }
 
-static void divided(struct request *r, const struct kv_reply *reply)
+static void asked(struct request *r, const struct kv_reply *reply)
 {
     struct node *n = r->owner;
-    sim_note(n->cluster->o.sim, n->host, "divide: %s %.*s", kv_err_name(reply->err),
+    sim_note(n->cluster->o.sim, n->host, "%s: %s %.*s", kv_op_info(r->body.op)->name, kv_err_name(reply->err),
              (int)(reply->detail.size < 60 ? reply->detail.size : 60), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
+}
+
+void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t voter, uint64_t to)
+{
+    struct node *n = node_of(c, node);
+    uint32_t count = 0;
+    while (map_at(n->worker, count) != NULL) count++;
+    if (count == 0) return;
+    const struct descriptor *d = map_descriptor(map_at(n->worker, (uint32_t)(partition % count)));
+    uint32_t free_nodes[CLUSTER_NODES_MAX], free_count = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        bool has = false;
+        for (uint32_t k = 0; k < d->replica_count; k++) has = has || d->replicas[k].node == i;
+        if (!has) free_nodes[free_count++] = i;
+    }
+    struct request *r = free_count == 0 ? NULL : request_make(n->worker);
+    if (r == NULL) return;
+    char text[3][24];
+    snprintf(text[0], sizeof text[0], "%u", d->id);
+    snprintf(text[1], sizeof text[1], "%u", d->replicas[voter % d->replica_count].node);
+    snprintf(text[2], sizeof text[2], "%u", free_nodes[to % free_count]);
+    struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
+    sim_note(c->o.sim, n->host, "move: partition %s from node %s to node %s", text[0], text[1], text[2]);
+    r->done = asked;
+    r->owner = n;
+    r->body = (struct kv_request){.op = KV_OP_KVMOVE, .args = args, .arg_count = 3, .keyspace = KV_KEYSPACE_DEFAULT};
+    request_start(r);
 }
 
 void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
@@ -204,7 +233,7 @@ void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
     struct kv_slice arg;
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &key);
     arg = kv_key_slice(&key);
-    r->done = divided;
+    r->done = asked;
     r->owner = n;
     r->body = (struct kv_request){.op = KV_OP_KVSPLIT, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
     request_start(r);

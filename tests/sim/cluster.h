@@ -13,7 +13,7 @@ struct cluster;
 
 struct cluster_options {
     struct sim *sim;
-    uint32_t nodes;
+    uint32_t nodes, replicas; /* replicas 0: as the configuration has it */
     uint64_t seed;
     void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
     void *context;
@@ -45,6 +45,9 @@ void cluster_stop(struct cluster *c, uint32_t node);
 void cluster_transfer(struct cluster *c, uint32_t node);
 /* Asks the node to split the partition of that slot of keyspace `default`, there. */
 void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot);
+/* Asks the node to have a replica moved: of one of the partitions it knows, one of its voters, to one of the nodes
+ * without one, each chosen by a number. */
+void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t voter, uint64_t to);
 /* Of a node that is down: its disk is replaced by an empty one. It is never bootstrapped again. */
 void cluster_wipe(struct cluster *c, uint32_t node);
 /* Nodes whose worker asked to be stopped (poisoned), or has stopped, are killed, as a supervisor
@@ -63,12 +66,12 @@ uint32_t cluster_busy_node(const struct cluster *c);
 void cluster_tell(struct cluster *c);
 /* Leaders now, over all groups, and the sum of applied indices: progress. */
 uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum);
-/* Every group has one voter on each node and no other member, and each of them runs. `lasting`: and
+/* Every group has as many voters as it began with, each on a node of its own, and no other member, and each of them runs. `lasting`: and
  * has checkpointed that this is so: as many nodes may be lost again as the replication promises. */
 bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_size);
 /* Whole, and all replicas of each group have applied the same index. */
 bool cluster_settled(struct cluster *c, char *why, size_t why_size);
-/* Of a cluster that is settled at this instant: all nodes hold the same rows, of data, locks and
+/* Of a cluster that is settled at this instant: all replicas of a group hold the same rows, of data, locks and
  * dedup records. Runs the world a little. */
 bool cluster_same_rows(struct cluster *c, char *why, size_t why_size);
 /* A client key every node knows. */

@@ -1,5 +1,6 @@
 #include "client/base/endian.h"
 #include "client/base/hash.h"
+#include "server/leave.h"
 #include "server/map.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
@@ -217,8 +218,9 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
         if (d == NULL && group > KV_PARTITIONS_DEFAULT) continue; /* no such partition */
-        bool good = d != NULL && d->replica_count == c->o.nodes;
-        snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, c->o.nodes);
+        uint32_t wanted = c->o.replicas == 0 || c->o.replicas > c->o.nodes ? c->o.nodes : c->o.replicas;
+        bool good = d != NULL && d->replica_count == wanted;
+        snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
             const struct node *n = node_of(c, d->replicas[i].node);
             const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, group);
@@ -264,16 +266,17 @@ void cluster_tell(struct cluster *c)
     }
 }
 
-/* Every slot has one owner, on each node the same. */
+/* Every slot has one owner, by each node's map the same. */
 static bool covers_all(const struct cluster *c, char *why, size_t why_size)
 {
     for (uint32_t i = 1; i <= c->o.nodes; i++)
         for (uint32_t slot = 0; slot < KV_SLOTS; slot++) {
             const struct partition *at = map_slot(node_of(c, i)->worker, slot), *first = map_slot(node_of(c, 1)->worker, slot);
-            const struct group *g = at == NULL ? NULL : at->group, *h = first == NULL ? NULL : first->group;
-            if (g != NULL && h != NULL && g->id == h->id && g->descriptor.range_epoch == h->descriptor.range_epoch) continue;
-            snprintf(why, why_size, "slot %u is of group %u on node %u, of group %u on node 1", slot, g == NULL ? 0 : g->id, i,
-                     h == NULL ? 0 : h->id);
+            if (at != NULL && first != NULL && at->id == first->id &&
+                map_descriptor(at)->range_epoch == map_descriptor(first)->range_epoch)
+                continue;
+            snprintf(why, why_size, "slot %u is of group %u on node %u, of group %u on node 1", slot, at == NULL ? 0 : at->id, i,
+                     first == NULL ? 0 : first->id);
             return false;
         }
     return true;
@@ -296,9 +299,13 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v)) {
             const struct group *g = v;
             if (g->id >= GROUPS_MAX) continue;
-            if (i == 1) first[g->id] = g->applied;
+            if (leave_is_due(descriptor_newest(c, g->id), g->replica)) { /* nobody has told it yet */
+                snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
+                return false;
+            }
+            if (first[g->id] == 0) first[g->id] = g->applied;
             if (g->applied == first[g->id]) continue;
-            snprintf(why, why_size, "group %u: node %u applied up to %llu, node 1 up to %llu", g->id, i,
+            snprintf(why, why_size, "group %u: node %u applied up to %llu, another up to %llu", g->id, i,
                      (unsigned long long)g->applied, (unsigned long long)first[g->id]);
             return false;
         }
@@ -306,16 +313,19 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
     return true;
 }
 
-/* Every row of every node, class by class, all as they are at this instant: a write whose client has long
- * given up may be applied while the scans are read. A class is read in one page: records of one key would
+/* Every row of every node, class by class and group by group, all as they are at this instant: a write whose client has
+ * long given up may be applied while the scans are read. A class is read in one page: records of one key would
  * not fit two. Dedup records near the end of their retention are left out: each replica sweeps them when it
- * will. */
+ * will. Rows of a group that has no replica on the node are nobody's: a snapshot deletes them if one comes. */
 enum { ROWS_MAX = 1 << 20,
        ROWS_BYTES_MAX = 256 << 20,
        DEDUP_SURE_MS = 150000 };
 struct rows {
     struct store_scan scan;
-    uint64_t hash, count;
+    const struct worker *w;
+    struct of_group {
+        uint64_t hash, count;
+    } groups[GROUPS_MAX];
     uint64_t stamp_least_ms; /* of dedup records */
     bool done;
     enum kv_err err;
@@ -327,10 +337,13 @@ static void rows_done(struct store_scan *s, enum kv_err err)
     for (uint32_t i = 0; err == KV_OK && i < s->row_count; i++) {
         const struct store_row *row = &s->rows[i];
         if (s->class == STORE_DEDUP && (row->value.size < 8 || le64_get(row->value.data) < r->stamp_least_ms)) continue;
-        r->hash = kv_hash64(row->key, r->hash);
-        r->hash = kv_hash64(row->sub, r->hash);
-        r->hash = kv_hash64(row->value, r->hash);
-        r->count++;
+        const struct partition *p = map_find(r->w, row->key);
+        if (p == NULL || p->group == NULL || p->id >= GROUPS_MAX) continue;
+        struct of_group *g = &r->groups[p->id];
+        g->hash = kv_hash64(row->key, g->hash);
+        g->hash = kv_hash64(row->sub, g->hash);
+        g->hash = kv_hash64(row->value, g->hash);
+        g->count++;
     }
     r->err = err == KV_OK && s->more ? KV_TOO_BIG : err;
     r->done = true;
@@ -350,40 +363,53 @@ static uint64_t clock_newest(const struct cluster *c)
     return newest;
 }
 
-static void rows_read(struct cluster *c, struct rows all[STORE_CLASSES][CLUSTER_NODES_MAX])
+static void rows_read(struct cluster *c, struct rows *all)
 {
     uint64_t clock_ms = clock_newest(c);
-    for (int k = 0; k < STORE_CLASSES; k++) {
-        for (uint32_t i = 0; i < c->o.nodes; i++) {
-            struct rows *r = &all[k][i];
-            *r = (struct rows){.stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0};
-            r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
-            store_scan(c->nodes[i].worker->store, &r->scan);
-        }
+    uint32_t nodes = c->o.nodes;
+    for (uint32_t k = 0; k < STORE_CLASSES * nodes; k++) {
+        struct rows *r = &all[k];
+        r->w = c->nodes[k % nodes].worker;
+        r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
+        r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)(k / nodes), .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
+        store_scan(r->w->store, &r->scan);
     }
-    for (int k = 0; k < STORE_CLASSES; k++) /* a node that never answers would hang it: bounded */
-        for (uint32_t i = 0; i < c->o.nodes; i++)
-            for (uint32_t step = 0; step < 1000 && !all[k][i].done; step++)
-                sim_run_until(c->o.sim, sim_now_ns(c->o.sim) + KV_MS(10));
+    for (uint32_t k = 0; k < STORE_CLASSES * nodes; k++) /* a node that never answers would hang it: bounded */
+        for (uint32_t step = 0; step < 1000 && !all[k].done; step++)
+            sim_run_until(c->o.sim, sim_now_ns(c->o.sim) + KV_MS(10));
+}
+
+/* One class of one node, against the first node that has each group. */
+static bool rows_agree(struct cluster *c, const struct rows *of_class, uint32_t node, const char *class, char *why, size_t why_size)
+{
+    const struct rows *r = &of_class[node];
+    if (!r->done || r->err != KV_OK) {
+        snprintf(why, why_size, "node %u: its %s rows cannot be read: %s", node + 1, class, r->done ? kv_err_name(r->err) : "the scan has not ended");
+        return false;
+    }
+    for (uint32_t id = 0; id < GROUPS_MAX; id++) {
+        uint32_t first = 0;
+        while (first < node && worker_group(of_class[first].w, id) == NULL) first++;
+        sim_mix(c->o.sim, kv_slice(&r->groups[id].hash, sizeof r->groups[id].hash));
+        if (worker_group(r->w, id) == NULL || r->groups[id].hash == of_class[first].groups[id].hash) continue;
+        snprintf(why, why_size, "group %u: node %u holds %llu %s rows, hash %016llx; node %u %llu rows, hash %016llx", id, node + 1,
+                 (unsigned long long)r->groups[id].count, class, (unsigned long long)r->groups[id].hash, first + 1,
+                 (unsigned long long)of_class[first].groups[id].count, (unsigned long long)of_class[first].groups[id].hash);
+        return false;
+    }
+    return true;
 }
 
 bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
 {
     static const char *const classes[STORE_CLASSES] = {"data", "lock", "dedup"};
-    struct rows all[STORE_CLASSES][CLUSTER_NODES_MAX];
-    bool good = true;
+    uint32_t nodes = c->o.nodes;
+    struct rows *all = calloc((size_t)STORE_CLASSES * nodes, sizeof *all);
+    assert(all != NULL);
     rows_read(c, all);
-    for (int k = 0; k < STORE_CLASSES; k++) {
-        for (uint32_t i = 0; i < c->o.nodes; i++) {
-            const struct rows *r = &all[k][i];
-            sim_mix(c->o.sim, kv_slice(&r->hash, sizeof r->hash));
-            if (!good || (r->done && r->err == KV_OK && r->hash == all[k][0].hash)) continue;
-            good = false;
-            snprintf(why, why_size, "node %u holds %llu %s rows, hash %016llx (%s); node 1 %llu rows, hash %016llx", i + 1,
-                     (unsigned long long)r->count, classes[k], (unsigned long long)r->hash,
-                     r->done ? kv_err_name(r->err) : "its scan has not ended",
-                     (unsigned long long)all[k][0].count, (unsigned long long)all[k][0].hash);
-        }
-    }
+    bool good = true;
+    for (uint32_t k = 0; k < STORE_CLASSES && good; k++)
+        for (uint32_t i = 0; i < nodes && good; i++) good = rows_agree(c, all + k * nodes, i, classes[k], why, why_size);
+    free(all);
     return good;
 }

@@ -261,6 +261,13 @@ static bool divide(struct swarm *w, uint32_t node)
     return true;
 }
 
+static bool move(struct swarm *w, uint32_t node)
+{
+    if (w->plan.replicas >= w->plan.nodes) return false;
+    cluster_move(w->cluster, node, swarm_below(w, 1 << 16), swarm_below(w, 1 << 16), swarm_below(w, 1 << 16));
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -301,6 +308,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_WALL: sim_host_wall_jump(h, (int64_t)swarm_below(w, KV_SECONDS(20)) - (int64_t)KV_SECONDS(10)); return true;
     case SWARM_DRIFT: drift(w); return true;
     case SWARM_DIVIDE: return divide(w, node);
+    case SWARM_MOVE: return move(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

@@ -35,6 +35,8 @@
     X(VOID, "birth-void", NONE)                  \
     X(LATE, "born-late", MEMBERS)                \
     X(WAITS, "snapshot-waits", NONE)             \
+    X(LEAVES, "replica-leaves", MEMBERS)         \
+    X(LEFT, "replica-left", MEMBERS)             \
     X(CHECKPOINT, "checkpoint", LOG)             \
     X(CONF, "conf", MEMBERS)                     \
     X(DEDUP, "dedup-hit", NONE)                  \

@@ -8,7 +8,7 @@
 /* The run of one seed. All choices are drawn from the world's stream, in a fixed order. */
 
 enum {
-    SETTLE_SECONDS_MAX = 20,  /* healed: every client must have had an answer by then */
+    SETTLE_SECONDS_MAX = 20,   /* healed: every client must have had an answer by then */
     CONVERGE_SECONDS_MAX = 30, /* and all replicas the same state */
     CHECK_EVENTS = 64          /* between two checks of all invariants: nine groups are too many for each step */
 };
@@ -104,7 +104,10 @@ static void plan_draw(struct swarm *w)
     struct sim *s = w->sim;
     struct swarm_plan *p = &w->plan;
     uint64_t kind = sim_below(s, 100);
-    p->nodes = w->o.nodes != 0 ? w->o.nodes : kind < 60 ? 3 : kind < 92 ? 5 : 1;
+    p->nodes = w->o.nodes != 0 ? w->o.nodes : kind < 60 ? 3
+                                          : kind < 92   ? 5
+                                                        : 1;
+    p->replicas = p->nodes > 3 && sim_chance(s, 500000) ? 3 : p->nodes;
     p->clients = 1 + (uint32_t)sim_below(s, w->o.clients_max);
     p->segment_bytes = power(s, 14, 20); /* small: checkpoints, snapshots and recycling are frequent */
     p->memtable_bytes = power(s, 15, 22);
@@ -140,6 +143,7 @@ static bool world_make(struct swarm *w)
     const struct swarm_plan *p = &w->plan;
     w->cluster = cluster_create(&(struct cluster_options){.sim = s,
                                                           .nodes = p->nodes,
+                                                          .replicas = p->replicas,
                                                           .seed = sim_random(s),
                                                           .tune = tune,
                                                           .context = &w->plan,

@@ -4,14 +4,14 @@
 #include "tests/sim/workload.h"
 #include <stdarg.h>
 
-struct swarm_plan { /* drawn once, at the start */
-    uint32_t nodes, clients;
+struct swarm_plan {                    /* drawn once, at the start */
+    uint32_t nodes, clients, replicas; /* of each partition */
     uint64_t segment_bytes, memtable_bytes, log_cache_bytes, log_keep_bytes;
     uint32_t batch_entries;
     struct sim_net net;
     uint64_t sync_min_ns, sync_max_ns, work_max_ns;
-    uint32_t pace_percent; /* of heartbeat, lease and election timeout */
-    bool cuts_reset;       /* a link that is cut breaks its connections at once */
+    uint32_t pace_percent;                      /* of heartbeat, lease and election timeout */
+    bool cuts_reset;                            /* a link that is cut breaks its connections at once */
     uint32_t log_factor[CLUSTER_NODES_MAX + 1]; /* by node: a minority syncs so much slower than the others */
     enum swarm_fault faults[SWARM_FAULT_COUNT];
     uint32_t fault_kinds;

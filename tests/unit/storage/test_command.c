@@ -183,7 +183,7 @@ START_TEST(descriptor_round_trip)
     kv_key_slot_start(1, 0, &d.from);
     kv_key_slot_start(1, 2048, &d.to);
     for (uint32_t i = 0; i < d.replica_count; i++)
-        d.replicas[i] = (struct descriptor_replica){i + 1, i + 100, (enum descriptor_role)(i % 4), i * 7};
+        d.replicas[i] = (struct descriptor_replica){i + 1, i + 100, (enum descriptor_role)(i % 4), i * 3, i * 7};
     struct kv_buf buf;
     kv_buf_init(&buf, 0);
     descriptor_encode(&d, &buf);
@@ -201,6 +201,7 @@ START_TEST(descriptor_round_trip)
         ck_assert_uint_eq(back.replicas[i].id, i + 1);
         ck_assert_uint_eq(back.replicas[i].node, i + 100);
         ck_assert_int_eq(back.replicas[i].role, (int)(i % 4));
+        ck_assert_uint_eq(back.replicas[i].succeeds, i * 3);
         ck_assert_uint_eq(back.replicas[i].store, i * 7);
     }
     ck_assert_uint_eq(back.value_bytes_max, 1 << 20);
