@@ -73,7 +73,7 @@ static void node_configure(struct cluster *c, struct node *n)
     k->native_port = CLUSTER_NATIVE_PORT;
     k->resp_port = CLUSTER_RESP_PORT;
     k->bootstrap = true;
-    if (c->o.replicas != 0) k->cluster_replicas = c->o.replicas;
+    k->cluster_replicas = c->o.replicas == 0 ? c->o.nodes : c->o.replicas;
     k->node_count = c->o.nodes == 1 ? 0 : c->o.nodes;
     for (uint32_t i = 0; i < k->node_count; i++) {
         struct config_node *x = &k->nodes[i];

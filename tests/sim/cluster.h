@@ -13,7 +13,7 @@ struct cluster;
 
 struct cluster_options {
     struct sim *sim;
-    uint32_t nodes, replicas; /* replicas 0: as the configuration has it */
+    uint32_t nodes, replicas; /* replicas 0: one on each node */
     uint64_t seed;
     void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
     void *context;
