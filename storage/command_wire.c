@@ -164,6 +164,16 @@ static bool item_next(struct cursor *c, struct item *out)
     return !c->failed;
 }
 
+struct kv_slice command_field_bytes(struct kv_slice message, uint32_t field)
+{
+    struct cursor c = {message.data, message.data + message.size, false};
+    struct kv_slice found = {0};
+    if (message.size == 0) return found;
+    for (struct item i; item_next(&c, &i);)
+        if (i.field == field && i.wire == WIRE_BYTES) found = i.bytes;
+    return found;
+}
+
 /* Also looks at everything once, so that the second walk cannot fail. */
 static bool args_count(struct kv_slice bytes, uint32_t *count)
 {
