@@ -67,6 +67,8 @@ void router_learn_failure(struct router *r, const struct env_addr *to, uint64_t 
 void router_learn_success(struct router *r, const struct env_addr *to);
 
 const struct kv_map_info *router_map(const struct router *r); /* NULL before the first */
+/* By its name or, where that is empty, by its id; NULL: not known. Valid until the next map. */
+const struct kv_keyspace *router_keyspace(const struct router *r, uint32_t id, struct kv_slice name);
 /* The partition that holds an encoded key; NULL: not known. */
 const struct kv_partition_info *router_partition(const struct router *r, struct kv_slice key);
 #endif

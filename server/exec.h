@@ -4,6 +4,7 @@
 #include "client/base/key.h"
 #include "client/base/op.h"
 #include "client/wire/message.h"
+#include "storage/command.h"
 #include "storage/store.h"
 #include "storage/value.h"
 
@@ -19,17 +20,23 @@ struct exec_state { /* where rows are read; implemented over store_get(), or by 
     enum kv_err (*get)(struct exec_state *s, struct kv_slice key, struct kv_slice *row);
 };
 
+struct exec_place { /* where new partitions may live: what partition 0's descriptor says */
+    uint32_t nodes[DESCRIPTOR_REPLICAS_MAX], node_count;
+    uint64_t stores[DESCRIPTOR_REPLICAS_MAX]; /* birthmarks of their directories */
+    uint64_t dedup_retention_ms;
+};
+
 struct exec {
     /* in */
     struct exec_state *state;
-    uint32_t keyspace;
-    bool is_hash;              /* encoded keys carry a slot */
+    const struct kv_key_rule *rule; /* how the partition's keys are encoded */
     uint64_t clock_ms;         /* expiry is judged by this alone (R14) */
     uint64_t wall_ms;          /* reads only: a deadline in (clock_ms, wall_ms] sets needs_clock */
     struct kv_slice known;     /* the user key that known_key encodes, if its caller has done so; by address */
     const struct kv_key *known_key;
     struct kv_version version; /* of the rows written */
     uint32_t value_bytes_max;
+    const struct exec_place *place; /* NULL: not partition 0, which alone holds keyspaces */
     struct kv_buf *reply;      /* one RESP3 value is appended */
     struct kv_buf *rows;       /* memory for new rows; cleared by the caller */
     /* out */
@@ -38,6 +45,9 @@ struct exec {
     size_t *op_offsets;        /* private */
     struct kv_version read_version; /* KVGET, KVPUT, KVCAS, KVINCR..: of the key after the command; GET too */
     uint64_t expire_ms;        /* likewise */
+    struct descriptor *born;   /* KSCREATE: the partitions that begin with this entry, in key order */
+    uint32_t born_count;
+    struct kv_arena born_memory; /* private: what they borrow; until the next run */
     bool needs_clock;          /* a read met a deadline past clock_ms but not past wall_ms */
     enum kv_err failed;        /* private: what the state, or memory, refused */
     enum kv_err refused;       /* private: why the command was refused: BAD_ARGUMENT, TOO_BIG, WRONG_TYPE */

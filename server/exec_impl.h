@@ -89,7 +89,8 @@ void exec_check_keyspace(struct exec *x, enum kv_op op, const struct kv_slice *a
     X(RENAME, rename) X(RENAMENX, renamenx) X(COPY, copy) X(OBJECT, object)                     \
     X(SETBIT, setbit) X(GETBIT, getbit) X(BITCOUNT, bitcount) X(BITPOS, bitpos) X(BITOP, bitop) \
     X(BITFIELD, bitfield) X(BITFIELD_RO, bitfield_ro) X(LCS, lcs)                               \
-    X(KVGET, get) X(KVPUT, kvput) X(KVCAS, kvcas) X(KVDEL, kvdel) X(KVINCR, kvincr)
+    X(KVGET, get) X(KVPUT, kvput) X(KVCAS, kvcas) X(KVDEL, kvdel) X(KVINCR, kvincr)             \
+    X(KSCREATE, kscreate) X(KSDROP, ksdrop) X(KSALTER, ksalter) X(KSLIST, kslist) X(KSSHOW, ksshow)
 #define X(op, function) exec_command exec_##function;
 EXEC_COMMANDS(X)
 #undef X

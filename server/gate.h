@@ -82,6 +82,8 @@ struct gate_services {
     void (*auth)(struct gate *g, struct kv_slice user, struct kv_slice password,
                  void (*done)(struct gate *g, enum kv_err err));
     uint32_t (*replicas_connected)(void *node);
+    uint32_t (*keyspace)(void *node, struct kv_slice name); /* id of a keyspace by name; 0: this node knows none */
+    bool (*has_keyspace)(void *node, uint32_t id);
     void (*checkpoint)(void *node); /* begins one, or one more behind that under way */
     struct gate_owner (*owner)(void *node, uint16_t slot);
     /* Ranges in ascending order, together all slots; *slot from 0. Nodes by id; *cursor from 0. */

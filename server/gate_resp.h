@@ -95,6 +95,7 @@ struct resp_conn { /* gate->state */
     struct resp_marks marks;
     struct kv_buf scratch; /* of a local reply */
     uint8_t protocol;
+    uint32_t keyspace; /* SELECT */
     enum resp_reply_mode mode;
     bool is_authenticated;
     bool is_face;     /* the cluster face: MOVED instead of proxied */

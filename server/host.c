@@ -6,6 +6,7 @@
 
 #include "server/auth.h"
 #include "server/cluster_face.h"
+#include "server/keyspaces.h"
 #include "server/peer.h"
 #include "server/request.h"
 
@@ -333,6 +334,17 @@ static struct env_conn *accept_conn(struct env_listener *l, const struct env_add
     return &c->socket;
 }
 
+static uint32_t keyspace_named(void *node, struct kv_slice name)
+{
+    const struct kv_keyspace *k = keyspaces_named(node, name);
+    return k == NULL ? 0 : k->id;
+}
+
+static bool has_keyspace(void *node, uint32_t id)
+{
+    return keyspaces_find(node, id) != NULL;
+}
+
 /* ---- life ---- */
 
 enum kv_err host_create(struct worker *w, struct host **out)
@@ -351,6 +363,8 @@ enum kv_err host_create(struct worker *w, struct host **out)
                                          .auth_required = auth_required,
                                          .auth = auth_start,
                                          .replicas_connected = replicas_connected,
+                                         .keyspace = keyspace_named,
+                                         .has_keyspace = has_keyspace,
                                          .checkpoint = checkpoint,
                                          .owner = cluster_face_owner,
                                          .range_next = cluster_face_range_next,

@@ -4,8 +4,9 @@
 #include <unistd.h>
 
 #include "client/base/text.h"
-#include "server/group.h"
 #include "server/host.h"
+#include "server/keyspaces.h"
+#include "server/map.h"
 #include "server/peer.h"
 
 /* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
@@ -45,6 +46,9 @@ void status_json(struct worker *w, struct kv_buf *out)
     store_stats(w->store, &st);
     uint64_t now = env_now_ns(w->env), id = store_id(w->store);
     uint8_t store[8];
+    uint32_t keyspaces;
+    uint64_t directory;
+    (void)keyspaces_all(w, &keyspaces, &directory);
     for (int i = 0; i < 8; i++) store[i] = (uint8_t)(id >> (56 - 8 * i));
     kv_buf_printf(out, "{\"node\":%u,\"store\":\"", w->node_id);
     kv_hex_encode(out, kv_slice(store, sizeof store));
@@ -52,13 +56,13 @@ void status_json(struct worker *w, struct kv_buf *out)
     kv_json_string(out, kv_str(w->config->cluster_name));
     kv_buf_printf(out,
                   ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
-                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"groups\":[",
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"groups\":[",
                   KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
                   store_is_full(w->store) ? "true" : "false", w->clock.alarm ? "true" : "false",
                   (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
-                  peer_connected_count(w->peers));
+                  peer_connected_count(w->peers), (unsigned long long)directory);
     const char *comma = "";
     for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
         struct raft_status s;
@@ -78,6 +82,28 @@ void status_json(struct worker *w, struct kv_buf *out)
         comma = ",";
     }
     kv_buf_append_text(out, "]}");
+}
+
+/* And those that others told of. */
+static struct kv_partition_info *map_told(struct worker *w, struct kv_partition_info *here, uint32_t *count)
+{
+    const struct partition *at;
+    uint32_t all = *count;
+    struct kv_partition_info *out = kv_arena_alloc(&w->arena, (*count + w->range_count + 1) * sizeof *out);
+    if (out == NULL) return here;
+    if (all > 0) memcpy(out, here, all * sizeof *out);
+    for (uint32_t i = 0; (at = map_at(w, i)) != NULL; i++) {
+        const struct descriptor *d = map_descriptor(at);
+        if (at->group != NULL) continue;
+        struct kv_partition_info *p = &out[all++];
+        *p = (struct kv_partition_info){.id = d->id, .keyspace = d->keyspace, .range_epoch = d->range_epoch, .conf_epoch = d->conf_epoch,
+                                        .leader = map_leader(at), .from = kv_key_slice(&d->from), .to = kv_key_slice(&d->to)};
+        for (uint32_t r = 0; r < d->replica_count && p->node_count < KV_REPLICAS_MAX; r++)
+            if (d->replicas[r].role == DESCRIPTOR_VOTER) p->nodes[p->node_count++] = d->replicas[r].node;
+        if (p->node_count == 0) all--; /* in the middle of a change: told anew in a moment */
+    }
+    *count = all;
+    return out;
 }
 
 void status_map(struct worker *w, struct kv_buf *out)
@@ -108,6 +134,14 @@ void status_map(struct worker *w, struct kv_buf *out)
         for (uint32_t i = 0; i < g->descriptor.replica_count && p->node_count < KV_REPLICAS_MAX; i++)
             if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER)
                 p->nodes[p->node_count++] = g->descriptor.replicas[i].node;
+    }
+    map.partitions = map_told(w, partitions, &map.partition_count);
+    uint32_t count;
+    const struct kv_keyspace *all = keyspaces_all(w, &count, &map.directory);
+    map.keyspaces = kv_arena_alloc(&w->arena, count * sizeof *map.keyspaces);
+    for (uint32_t i = 0; map.keyspaces != NULL && i < count; i++) {
+        map.keyspaces[map.keyspace_count] = all[i];
+        map.keyspaces[map.keyspace_count++].split_count = 0; /* where partitions are says the map itself */
     }
     kv_map_encode(&map, out);
 }

@@ -7,6 +7,7 @@
 #include "client/base/text.h"
 #include "server/auth.h"
 #include "server/host.h"
+#include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
@@ -117,6 +118,8 @@ void worker_add_group(struct worker *w, struct group *g)
 {
     if (!kv_map_put(&w->groups, g->id, g)) abort(); /* out of memory at start: nothing to lose yet */
     map_add_group(w, g);
+    if (g->id == KV_PARTITION_SYSTEM && !g->rowless) keyspaces_load(w);
+    keyspaces_look_again(w);
     group_touch(g);
 }
 
@@ -329,7 +332,8 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     snprintf(why, why_size, "out of memory");
     err = KV_NO_SPACE;
     w->auth = auth_create(w);
-    if (w->auth == NULL) goto fail;
+    w->keyspaces = keyspaces_create(w);
+    if (w->auth == NULL || w->keyspaces == NULL) goto fail;
     err = peers_create(w, &w->peers);
     if (err == KV_OK) err = host_create(w, &w->host);
     if (err == KV_OK) err = open_groups(w, why, why_size);
@@ -454,6 +458,7 @@ static void tick(struct env_timer *t)
     host_tick(w->host, now);
     request_tick(w, now);
     transfer_expire_inbound(w, now);
+    keyspaces_tick(w);
     release_log(w);
     worker_turn(w);
     if (w->stopping && !yields) stop_step(w, now); /* what was yielded leaves first */
@@ -508,6 +513,7 @@ void worker_destroy(struct worker *w)
     }
     peers_destroy(w->peers);
     auth_destroy(w->auth);
+    keyspaces_destroy(w->keyspaces);
     fan_free_cursors(w);
     exec_free(&w->exec);
     kv_buf_free(&w->exec_reply);

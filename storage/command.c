@@ -93,7 +93,7 @@ enum kv_err descriptor_decode(struct kv_slice bytes, struct descriptor *out)
     const Kv__Store__Descriptor *m =
         (const Kv__Store__Descriptor *)kv_proto_unpack(&kv__store__descriptor__descriptor, bytes, &arena, &err);
     if (m != NULL) err = descriptor_from(m, out);
-    if (err == KV_OK && m->has_list) out->list = command_field_bytes(bytes, LIST_FIELD); /* not the arena's copy */
+    if (m != NULL && err == KV_OK && m->has_list) out->list = command_field_bytes(bytes, LIST_FIELD); /* not the arena's copy */
     kv_arena_free(&arena);
     return err;
 }

@@ -30,7 +30,8 @@
     X(POISONED, 22, "a failed sync stopped this worker")                      \
     X(NO_LEADER, 23, "the partition has no leader now")                       \
     X(LOADING, 24, "the node is recovering its data")                         \
-    X(CROSS_SHARD, 25, "the keys live in different partitions")
+    X(CROSS_SHARD, 25, "the keys live in different partitions")               \
+    X(NO_KEYSPACE, 26, "no such keyspace")
 enum kv_err {
 #define X(name, code, text) KV_##name = code,
     KV_ERRORS(X)

@@ -27,7 +27,13 @@
     X("format", 0, "FORMAT", "tsv or jsonl (default: by the file's name, else tsv)")         \
     X("restart", 0, "", "forget FILE.kvprogress and import from the beginning")              \
     X("in-flight", 0, "N", "open requests, 1 to 1024 (default 256)")                         \
-    X("model", 0, "MODEL", "register, counter, set or list (default: by the operations)")
+    X("model", 0, "MODEL", "register, counter, set or list (default: by the operations)")    \
+    X("keyspace", 0, "NAME", "whose keys (default: default)")                                \
+    X("partition", 0, "HOW", "hash[:P], range[:KEY,KEY,..] or list:GROUP=LABEL|LABEL,..")    \
+    X("replicas", 0, "N", "copies of each partition (default 3, or as many as there are nodes)") \
+    X("delimiter", 0, "C", "list: what ends a key's label (default /)")                      \
+    X("default", 0, "GROUP", "list: where labels go that no group lists (default: refused)") \
+    X("yes", 0, "NAME", "the keyspace's name once more, instead of typing it")
 
 enum { ARGS_WORDS_MAX = 1024, ARGS_OPTIONS_MAX = 32, ARGS_WHY_BYTES = 256 };
 struct args_option {

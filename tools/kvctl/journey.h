@@ -19,6 +19,7 @@ struct journey {
     uint8_t client[16], cluster[16];
     uint64_t head;       /* kv_hash64 of the first head_bytes of FILE */
     uint32_t head_bytes; /* at most JOURNEY_HEAD_BYTES */
+    uint32_t keyspace;   /* id; files from before there were several: `default` */
 };
 /* KV_NOT_FOUND; KV_MALFORMED, KV_IO with one line in `why`. */
 enum kv_err journey_load(const char *path, struct journey *out, char why[JOURNEY_WHY_BYTES]);

@@ -2,6 +2,7 @@
 #define KVCTL_H
 #include <stdio.h>
 
+#include "client/base/key.h"
 #include "client/kv.h"
 #include "tools/kvctl/args.h"
 #include "tools/kvctl/target.h"
@@ -20,6 +21,7 @@ struct kvctl {
     enum kv_level level;
     uint32_t bounded_ms;
     uint32_t timeout_ms;
+    char keyspace[KV_NAME_BYTES_MAX + 1]; /* "": default */
     bool timeout_given, quiet;
     bool progress; /* stderr is a terminal and nobody asked for quiet */
     const char *command; /* for error lines */
@@ -35,7 +37,7 @@ struct command {
     int (*run)(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
     bool online; /* asks a cluster */
 };
-#define GLOBAL_OPTIONS "cluster addr key timeout output level quiet help"
+#define GLOBAL_OPTIONS "cluster addr key keyspace timeout output level quiet help"
 /* The table of commands.c, ended by a NULL name. */
 extern const struct command commands[];
 const struct command *command_find(const struct args *a, uint32_t *name_words); /* NULL: none */
@@ -68,6 +70,10 @@ int incr_run(struct kvctl *k, const struct args *a, const char *const *words, ui
 int scan_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int import_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int export_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_create_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_drop_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int status_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int ready_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int node_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);

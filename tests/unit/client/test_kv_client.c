@@ -48,7 +48,7 @@ static void answer_map(struct kv_buf *value)
                                           .conf_epoch = 1, .leader = told_leader[i], .from = kv_key_slice(&edges[i]),
                                           .to = kv_key_slice(&edges[i + 1]), .nodes = {1, 2}, .node_count = 2};
     }
-    struct kv_map_info map = {n, 2, p, 2};
+    struct kv_map_info map = {.nodes = n, .node_count = 2, .partitions = p, .partition_count = 2};
     kv_buf_init(&bytes, 0);
     kv_map_encode(&map, &bytes);
     resp_put_bulk(value, kv_buf_slice(&bytes));
