@@ -45,6 +45,8 @@ void cluster_stop(struct cluster *c, uint32_t node);
 void cluster_transfer(struct cluster *c, uint32_t node);
 /* Asks the node to split the partition of that slot of keyspace `default`, there. */
 void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot);
+/* Asks the node to create or drop the keyspace of that number, or to write into it; `drawn` says which, and its kind. */
+void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn);
 /* Of a node that is down: its disk is replaced by an empty one. It is never bootstrapped again. */
 void cluster_wipe(struct cluster *c, uint32_t node);
 /* Nodes whose worker asked to be stopped (poisoned), or has stopped, are killed, as a supervisor

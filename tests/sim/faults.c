@@ -261,6 +261,15 @@ static bool divide(struct swarm *w, uint32_t node)
     return true;
 }
 
+/* Few names, so that they meet: made while they are there, made anew, written to while they go. */
+static bool keyspace(struct swarm *w, uint32_t node)
+{
+    enum { KEYSPACES_MAX = 40 };
+    if (w->out->faults[SWARM_KEYSPACE] >= KEYSPACES_MAX) return false;
+    cluster_keyspace(w->cluster, node, (uint32_t)swarm_below(w, 3), swarm_below(w, UINT64_MAX));
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -301,6 +310,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_WALL: sim_host_wall_jump(h, (int64_t)swarm_below(w, KV_SECONDS(20)) - (int64_t)KV_SECONDS(10)); return true;
     case SWARM_DRIFT: drift(w); return true;
     case SWARM_DIVIDE: return divide(w, node);
+    case SWARM_KEYSPACE: return keyspace(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

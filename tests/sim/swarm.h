@@ -32,7 +32,8 @@
     X(CLIENT_CUT, "client-cut", "clients do not reach some nodes")              \
     X(WALL, "wall", "wall clock jumps either way")                              \
     X(DRIFT, "drift", "monotonic clocks run apart, within their bound")         \
-    X(DIVIDE, "divide", "a partition is split, often at a key in use")
+    X(DIVIDE, "divide", "a partition is split, often at a key in use")          \
+    X(KEYSPACE, "keyspace", "a keyspace is made, written to, or dropped")
 enum swarm_fault {
 #define X(name, text, help) SWARM_##name,
     SWARM_FAULTS(X)
