@@ -40,6 +40,7 @@ static const char *next_action(enum kv_err err, bool maybe)
         return "look into that node's log, then replace it: kvctl node replace";
     case KV_WRONG_SHARD: return "retry: the partitions are moving";
     case KV_CROSS_SHARD: return "give the keys one {hashtag}";
+    case KV_NO_KEYSPACE: return "kvctl keyspace list";
     case KV_CONDITION:
     case KV_CONFLICT:
         return "read the key again, then decide";
@@ -55,7 +56,7 @@ static const char *next_action(enum kv_err err, bool maybe)
 
 static void result_text(enum kv_op op, struct kv_result *r, const char *cause)
 {
-    char facts[96] = "", copy[160];
+    char facts[96] = "", copy[240];
     size_t used = 0;
     snprintf(copy, sizeof copy, "%s", cause);
     char *said = strstr(copy, " (applied: "); /* a node's error for Redis clients ends so; the facts say it below */
@@ -66,7 +67,8 @@ static void result_text(enum kv_op op, struct kv_result *r, const char *cause)
     used += (size_t)snprintf(facts + used, sizeof facts - used, "%u %s", r->tries, r->tries == 1 ? "try" : "tries");
     if (kv_answer_mutates(op))
         (void)snprintf(facts + used, sizeof facts - used, ", applied: %s", kv_applied_text(r->applied));
-    const char *next = next_action(r->err, r->applied == KV_APPLIED_MAYBE);
+    bool has_next = strstr(copy, "; next: ") != NULL && r->applied != KV_APPLIED_MAYBE; /* the node knew better */
+    const char *next = has_next ? "" : next_action(r->err, r->applied == KV_APPLIED_MAYBE);
     (void)snprintf(r->text, sizeof r->text, "%s%s%s (%s)%s%s", kv_err_text(r->err),
                    copy[0] != 0 ? ": " : "", copy, facts, next[0] != 0 ? "; next: " : "", next);
 }
@@ -112,8 +114,8 @@ static enum kv_err value_unwrap(struct kv_call *call, char *cause, size_t cause_
     if (in.size == 0) return KV_OK;
     if (resp_next(&in, SIZE_MAX, &v) != KV_OK) return KV_MALFORMED;
     if (v.type == RESP_ERROR || v.type == RESP_BULK_ERROR) {
-        snprintf(cause, cause_size, "%.*s", (int)(v.text.size < 140 ? v.text.size : 140),
-                 (const char *)v.text.data);
+        size_t word = kv_op_is_directory(call->op) && v.text.size > 4 ? 4 : 0; /* "ERR " */
+        snprintf(cause, cause_size, "%.*s", (int)(v.text.size - word), (const char *)v.text.data + word);
         return redis_error(v.text);
     }
     bool kvs = call->op >= KV_OP_KVGET && call->op != KV_OP_KVSCAN;
@@ -189,9 +191,9 @@ static enum kv_applied applied_of(const struct kv_call *call, const struct kv_re
 void kv_answer_read(struct kv_call *call, const struct kv_reply *reply, bool is_closing)
 {
     struct kv_result *r = &call->result;
-    char cause[160] = "";
+    char cause[240] = "";
     if (reply->detail.size > 0)
-        snprintf(cause, sizeof cause, "%.*s", (int)(reply->detail.size < 150 ? reply->detail.size : 150),
+        snprintf(cause, sizeof cause, "%.*s", (int)(reply->detail.size < 230 ? reply->detail.size : 230),
                  (const char *)reply->detail.data);
     r->value = reply->value;
     r->err = value_unwrap(call, cause, sizeof cause);

@@ -15,7 +15,10 @@
  * (2) One KVMAP request is open at a time, however many calls want the map.
  * (3) attempt.maybe is never cleared: once an outcome is unknown, only a verdict of apply, which
  *     has looked at the dedup record, may say "no" or "yes" again. */
-enum { CLIENT_MAP_TIMEOUT_MS = 400, CLIENT_MAP_BYTES_MAX = 64 << 20 };
+enum { NAME_TRIES = 5,
+       NAME_MS = 50 }; /* while nobody knows a keyspace of the name */
+enum { CLIENT_MAP_TIMEOUT_MS = 400,
+       CLIENT_MAP_BYTES_MAX = 64 << 20 };
 
 struct call_list {
     struct kv_call *head, *tail;
@@ -100,9 +103,113 @@ static void call_settle(struct kv_call *call, const struct kv_reply *reply)
     call_done(call);
 }
 
-/* ---- one step of a call ---- */
+/* ---- its keyspace ---- */
 
 static void call_step(struct kv_call *call);
+static void call_want_map(struct kv_call *call, const struct route *from);
+
+static void key_trouble(struct kv_call *call, enum kv_err err)
+{
+    const struct kv_client *c = call->client;
+    const struct kv_key_rule *rule = kv_client_rule(c);
+    char *text = call->result.text;
+    size_t size = sizeof call->result.text;
+    if (err == KV_TOO_BIG) {
+        snprintf(text, size, "the key");
+    } else if (err == KV_NOT_FOUND && rule != NULL) {
+        uint32_t first, step;
+        (void)kv_op_keys(kv_op_info((uint32_t)call->op), call->arg_count, &first, &step);
+        struct kv_slice label = kv_key_label(rule, call->args[first]);
+        snprintf(text, size, "label '%.*s' is in no group of keyspace %s, which has no default group",
+                 (int)(label.size < 40 ? label.size : 40), label.size == 0 ? "" : (const char *)label.data,
+                 c->options.keyspace_name);
+    } else {
+        snprintf(text, size, "the operation's arguments");
+    }
+}
+
+const struct kv_key_rule *kv_client_rule(const struct kv_client *c)
+{
+    struct kv_slice name = kv_str(c->options.keyspace_name);
+    if (name.size == 0 && c->options.keyspace == KV_KEYSPACE_DEFAULT) return &kv_key_rule_default;
+    const struct kv_keyspace *k = router_keyspace(c->router, c->options.keyspace, name);
+    return k == NULL ? NULL : &k->rule;
+}
+
+/* Where the call goes: by its first key, by the start of its scan, or to any or one node. */
+static enum kv_err call_key(struct kv_client *c, struct kv_call *call)
+{
+    const struct kv_op_info *info = kv_op_info((uint32_t)call->op);
+    const struct kv_key_rule *rule = kv_op_is_directory(call->op) ? &kv_key_rule_system : kv_client_rule(c);
+    uint32_t first = 0, step = 0;
+    call->key.size = 0;
+    if (info == NULL || (int64_t)call->arg_count < info->arity_min ||
+        (info->arity_max >= 0 && (int64_t)call->arg_count > info->arity_max))
+        return KV_BAD_ARGUMENT;
+    call->unresolved = rule == NULL && info->kind != KV_OP_KIND_A;
+    if (rule == NULL) return KV_OK;
+    call->wire.request.keyspace = rule->keyspace == KV_KEYSPACE_SYSTEM ? KV_KEYSPACE_DEFAULT : rule->keyspace;
+    if (call->op == KV_OP_KVSCAN) {
+        if (call->args[0].size > sizeof call->key.bytes) return KV_TOO_BIG;
+        if (call->args[0].size > 0) memmove(call->key.bytes, call->args[0].data, call->args[0].size);
+        call->key.size = (uint16_t)call->args[0].size;
+        if (call->scan_from_start) kv_key_start(rule->kind, rule->keyspace, &call->key);
+        if (call->scan_to_end) kv_key_end(rule->kind, rule->keyspace, &call->scan_to);
+        if (call->args == call->scan_args) call->scan_args[0] = kv_key_slice(&call->key);
+        return KV_OK;
+    }
+    if (call->op == KV_OP_KSLIST) return kv_key_encode(rule, kv_slice(NULL, 0), &call->key);
+    if (kv_op_keys(info, call->arg_count, &first, &step) == 0) return KV_OK;
+    return kv_key_encode(rule, call->args[first], &call->key);
+}
+
+/* Encodes the key once the keyspace is known. False: the call goes another way. */
+static bool call_resolve(struct kv_call *call)
+{
+    struct kv_client *c = call->client;
+    enum kv_err err = call->outdated ? KV_OK : call_key(c, call);
+    if (call->outdated) call->outdated = false;
+    else if (err == KV_OK && !call->unresolved) {
+        call->attempt.key = kv_key_slice(&call->key);
+        return true;
+    }
+    if (err == KV_OK && call->attempt.rested && call->attempt.last_err == KV_OK) {
+        /* A node may hear of a new keyspace a little later than the one that made it. */
+        uint64_t now_ns = env_now_ns(c->env);
+        if (call->name_tries++ < NAME_TRIES && call->attempt.deadline_ns > now_ns + KV_MS(NAME_MS)) {
+            call->attempt.rested = false;
+            call_enter(call, KV_CALL_RESTING);
+            c->env->ops->timer_start(c->env, &call->timer, KV_MS(NAME_MS));
+            return false;
+        }
+        if (c->options.keyspace_name[0] != 0)
+            snprintf(call->result.text, sizeof call->result.text, "%s", c->options.keyspace_name);
+        else snprintf(call->result.text, sizeof call->result.text, "%u", c->options.keyspace);
+        call_give_up(call, KV_NO_KEYSPACE);
+        return false;
+    }
+    if (err != KV_OK) {
+        key_trouble(call, err);
+        call_give_up(call, err == KV_NOT_FOUND ? KV_BAD_ARGUMENT : err);
+        return false;
+    }
+    struct route to = router_next(c->router, &call->attempt, env_now_ns(c->env));
+    switch (to.action) {
+    case ROUTE_SEND:
+    case ROUTE_REFRESH:
+        call->attempt.last_err = KV_OK;
+        call_want_map(call, &to);
+        break;
+    case ROUTE_WAIT:
+        call_enter(call, KV_CALL_RESTING);
+        c->env->ops->timer_start(c->env, &call->timer, to.delay_ns);
+        break;
+    case ROUTE_GIVE_UP: call_give_up(call, to.err); break;
+    }
+    return false;
+}
+
+/* ---- one step of a call ---- */
 
 static void call_failed(struct kv_call *call, enum kv_err err, const char *why)
 {
@@ -146,6 +253,14 @@ static void wire_done(struct pool_call *w, enum kv_err err, const struct kv_repl
         if (p != NULL && p->id == reply->partition && reply->node != 0 && p->leader != reply->node &&
             call->level == KV_LEVEL_LINEARIZABLE)
             router_learn_leader(c->router, p->id, reply->node);
+    }
+    if (reply->err == KV_NO_KEYSPACE && c->options.keyspace_name[0] != 0 && !call->renewed && !kv_op_is_directory(call->op)) {
+        call->renewed = call->unresolved = call->outdated = true; /* the name may be another's by now */
+        call->attempt.rested = false;
+        call->attempt.last_err = KV_OK;
+        call->attempt.key.size = 0;
+        call_step(call);
+        return;
     }
     if (!router_retryable(reply->err)) {
         call_settle(call, reply);
@@ -273,6 +388,7 @@ static void call_step(struct kv_call *call)
         call_settle(call, &(struct kv_reply){.err = KV_OK});
         return;
     }
+    if (call->unresolved && !call_resolve(call)) return;
     struct route to = router_next(c->router, &call->attempt, now_ns);
     if (call->op == KV_OP_KVMAP && to.action == ROUTE_SEND) {
         to.action = ROUTE_REFRESH;
@@ -389,25 +505,6 @@ void kv_client_close(struct kv_client *c, void (*closed)(void *context), void *c
     pool_close(c->pool, client_pool_closed, c);
 }
 
-/* Where the call goes: by its first key, by the start of its scan, or to any or one node. */
-static enum kv_err call_key(struct kv_client *c, struct kv_call *call)
-{
-    const struct kv_op_info *info = kv_op_info((uint32_t)call->op);
-    uint32_t first = 0, step = 0;
-    call->key.size = 0;
-    if (info == NULL || (int64_t)call->arg_count < info->arity_min ||
-        (info->arity_max >= 0 && (int64_t)call->arg_count > info->arity_max))
-        return KV_BAD_ARGUMENT;
-    if (call->op == KV_OP_KVSCAN) {
-        if (call->args[0].size > sizeof call->key.bytes) return KV_TOO_BIG;
-        if (call->args[0].size > 0) memmove(call->key.bytes, call->args[0].data, call->args[0].size);
-        call->key.size = (uint16_t)call->args[0].size;
-        return KV_OK;
-    }
-    if (kv_op_keys(info, call->arg_count, &first, &step) == 0) return KV_OK;
-    return kv_key_hash(c->options.keyspace, call->args[first], &call->key);
-}
-
 void kv_client_call(struct kv_client *c, struct kv_call *call)
 {
     assert(call->client == NULL && call->done != NULL);
@@ -418,18 +515,21 @@ void kv_client_call(struct kv_client *c, struct kv_call *call)
     call->timer.fire = call_rested;
     memset(&call->result, 0, offsetof(struct kv_result, text));
     call->result.text[0] = 0;
+    call->wire.request = (struct kv_request){.op = call->op,
+                                             .keyspace = KV_KEYSPACE_DEFAULT,
+                                             .level = call->level,
+                                             .bounded_ms = call->bounded_ms};
+    call->renewed = call->outdated = false;
+    call->name_tries = 0;
+    if (call->op != KV_OP_KVSCAN || call->args != call->scan_args) call->scan_from_start = call->scan_to_end = false;
     enum kv_err err = call_key(c, call);
+    call->wire.request.args = call->args;
+    call->wire.request.arg_count = call->arg_count;
     call->attempt = (struct route_attempt){.key = kv_key_slice(&call->key),
                                            .node = call->node,
                                            .deadline_ns = env_now_ns(c->env) + KV_MS(timeout_ms),
                                            .idempotent = true, /* reads are; mutations by their key */
                                            .last_err = err};
-    call->wire.request = (struct kv_request){.op = call->op,
-                                             .args = call->args,
-                                             .arg_count = call->arg_count,
-                                             .keyspace = c->options.keyspace,
-                                             .level = call->level,
-                                             .bounded_ms = call->bounded_ms};
     if (kv_answer_mutates(call->op)) {
         /* It may be sent again until its deadline, and no node remembers it for ever. */
         if (timeout_ms > KV_REPEAT_MS_MAX) call->attempt.deadline_ns = env_now_ns(c->env) + KV_MS(KV_REPEAT_MS_MAX);
@@ -439,13 +539,13 @@ void kv_client_call(struct kv_client *c, struct kv_call *call)
             call->idempotency_client != NULL ? call->idempotency_sequence : ++c->sequence;
     }
     if (err != KV_OK || c->is_closing) { /* told from the loop, never inside this call */
-        snprintf(call->result.text, sizeof call->result.text, "%s",
-                 err == KV_TOO_BIG ? "the key" : err != KV_OK ? "the operation's arguments" : "");
+        if (err != KV_OK) key_trouble(call, err);
+        if (err == KV_NOT_FOUND) call->attempt.last_err = KV_BAD_ARGUMENT;
         call_enter(call, KV_CALL_READY);
         client_post(c);
         return;
     }
-    if (router_map(c->router) == NULL || call->op == KV_OP_KVMAP) {
+    if (router_map(c->router) == NULL || call->op == KV_OP_KVMAP || call->unresolved) {
         call_enter(call, KV_CALL_READY);
         client_post(c);
         return;
@@ -462,19 +562,13 @@ void kv_client_call(struct kv_client *c, struct kv_call *call)
 void kv_client_scan(struct kv_client *c, struct kv_call *call, struct kv_slice from, struct kv_slice to,
                     uint32_t rows_max, uint32_t bytes_max)
 {
-    struct kv_key start;
-    kv_key_slot_start(c->options.keyspace, 0, &start);
-    kv_key_slot_start(c->options.keyspace, KV_SLOTS, &call->scan_to);
     assert(from.size <= sizeof call->key.bytes && to.size <= sizeof call->key.bytes);
-    if (to.size > 0) {
-        memcpy(call->scan_to.bytes, to.data, to.size);
-        call->scan_to.size = (uint16_t)to.size;
-    }
-    call->key = start;
-    if (from.size > 0) {
-        memmove(call->key.bytes, from.data, from.size); /* may be call->next */
-        call->key.size = (uint16_t)from.size;
-    }
+    call->scan_from_start = from.size == 0; /* found when the keyspace is */
+    call->scan_to_end = to.size == 0;
+    if (to.size > 0) memcpy(call->scan_to.bytes, to.data, to.size);
+    call->scan_to.size = (uint16_t)to.size;
+    if (from.size > 0) memmove(call->key.bytes, from.data, from.size); /* may be call->next */
+    call->key.size = (uint16_t)from.size;
     call->op = KV_OP_KVSCAN;
     call->scan_args[0] = kv_key_slice(&call->key);
     call->scan_args[1] = kv_key_slice(&call->scan_to);

@@ -16,36 +16,41 @@
 struct kv_client_options {
     struct env *env;
     struct env_addr seeds[KV_ADDRESSES_MAX];
-    uint32_t seed_count;      /* at least 1 */
-    struct env_addr from;     /* local address to dial from; host empty: any */
+    uint32_t seed_count;  /* at least 1 */
+    struct env_addr from; /* local address to dial from; host empty: any */
     struct channel_identity identity;
-    uint8_t cluster_id[16];   /* all zero: any cluster */
+    uint8_t cluster_id[16];                      /* all zero: any cluster */
     char cluster_name[HELLO_NAME_BYTES_MAX + 1]; /* "": any */
-    uint32_t keyspace;        /* 0: KV_KEYSPACE_DEFAULT */
-    uint32_t timeout_ms;      /* of a call that names none; 0: KV_TIMEOUT_MS_DEFAULT */
-    uint32_t in_flight_max;   /* per connection, 0: 1024; beyond: KV_BUSY, applied no */
-    uint32_t connections_max; /* per node, 0: 1; another is dialled when the first is full */
+    uint32_t keyspace;                           /* 0: KV_KEYSPACE_DEFAULT */
+    char keyspace_name[KV_NAME_BYTES_MAX + 1];   /* instead of its id; "": by id. Looked up in the map, again if it was dropped and made anew */
+    uint32_t timeout_ms;                         /* of a call that names none; 0: KV_TIMEOUT_MS_DEFAULT */
+    uint32_t in_flight_max;                      /* per connection, 0: 1024; beyond: KV_BUSY, applied no */
+    uint32_t connections_max;                    /* per node, 0: 1; another is dialled when the first is full */
 };
 
-enum kv_call_state { KV_CALL_IDLE, KV_CALL_ASKED, KV_CALL_RESTING, KV_CALL_MAPPING, KV_CALL_READY };
+enum kv_call_state { KV_CALL_IDLE,
+                     KV_CALL_ASKED,
+                     KV_CALL_RESTING,
+                     KV_CALL_MAPPING,
+                     KV_CALL_READY };
 struct kv_call { /* embed it; zeroed before first use; reusable inside done() */
     /* in: borrowed until done */
     enum kv_op op;
     const struct kv_slice *args; /* as op.h says; keys are user keys. KVSCAN: see kv_client_scan() */
     uint32_t arg_count;
-    uint32_t timeout_ms;    /* 0: the client's */
+    uint32_t timeout_ms; /* 0: the client's */
     enum kv_level level;
     uint32_t bounded_ms;
-    uint32_t node;          /* operations of a node (KVSTATUS ..): which; 0: any */
+    uint32_t node; /* operations of a node (KVSTATUS ..): which; 0: any */
     /* The idempotency key of a mutation, for callers that must keep it across their own restarts.
      * NULL: the client chooses, as it should. The same pair must never name another mutation. */
     const uint8_t *idempotency_client; /* KV_CLIENT_BYTES */
     uint64_t idempotency_sequence;     /* not 0 */
     void (*done)(struct kv_call *call);
-    void *context;          /* yours */
+    void *context; /* yours */
     /* out: valid until done() returns */
     struct kv_result result;
-    struct kv_key next;     /* KVSCAN: where the next page starts; size 0: the end */
+    struct kv_key next; /* KVSCAN: where the next page starts; size 0: the end */
     /* private */
     struct kv_client *client; /* NULL: not open */
     struct kv_call *prev, *following;
@@ -55,6 +60,11 @@ struct kv_call { /* embed it; zeroed before first use; reusable inside done() */
     struct kv_key key;
     struct route_attempt attempt;
     struct env_addr sent_to;
+    bool unresolved; /* its keyspace is not known yet: it has no encoded key */
+    bool renewed;    /* a node said that the keyspace is gone: it was looked up again */
+    bool outdated;   /* and so it must be before the map is believed */
+    bool scan_from_start, scan_to_end;
+    uint32_t name_tries;
     struct kv_slice scan_args[4];
     struct kv_key scan_to;
     char scan_numbers[2][21];
@@ -79,6 +89,8 @@ void kv_client_cancel(struct kv_client *c, struct kv_call *call);
 /* The map as last learned, NULL before the first reply. Valid until the loop turns. Any
  * call with op KVMAP refreshes it. */
 const struct kv_map_info *kv_client_map(const struct kv_client *c);
+/* How the client's keyspace encodes keys; NULL before a map told. Valid until the loop turns. */
+const struct kv_key_rule *kv_client_rule(const struct kv_client *c);
 struct env *kv_client_env(struct kv_client *c);
 /* The id of the cluster that answered last; false before any node did. */
 bool kv_client_cluster(const struct kv_client *c, uint8_t cluster_id[HELLO_CLUSTER_BYTES]);

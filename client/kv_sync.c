@@ -31,7 +31,8 @@ enum kv_err kv_key_file(const char *path, uint8_t secret[32], char why[KV_TEXT_B
     why[0] = 0;
     FILE *f = fopen(path, "rbe");
     if (f == NULL) {
-        err = errno == ENOENT ? KV_NOT_FOUND : errno == EACCES ? KV_DENIED : KV_IO;
+        err = errno == ENOENT ? KV_NOT_FOUND : errno == EACCES ? KV_DENIED
+                                                               : KV_IO;
         snprintf(why, KV_TEXT_BYTES, "%s: %s", path, strerror(errno));
         return err;
     }
@@ -88,6 +89,15 @@ enum kv_err kv_open(const struct kv_options *o, struct kv **out, char why[KV_TEX
             return KV_BAD_ARGUMENT;
         }
         memcpy(c.cluster_name, o->cluster_name, strlen(o->cluster_name));
+    }
+    if (o->keyspace != NULL) {
+        if (!kv_name_is_valid(kv_str(o->keyspace))) {
+            snprintf(why, KV_TEXT_BYTES, "'%.80s' is no keyspace: a letter, then letters, digits, - _ . up to %d bytes", o->keyspace,
+                     KV_NAME_BYTES_MAX);
+            return KV_BAD_ARGUMENT;
+        }
+        memcpy(c.keyspace_name, o->keyspace, strlen(o->keyspace));
+        if (strcmp(o->keyspace, "default") == 0) c.keyspace_name[0] = 0; /* known without a map */
     }
     memcpy(secret, o->key, sizeof secret);
     if (o->key_file != NULL) err = kv_key_file(o->key_file, secret, why);
@@ -209,7 +219,8 @@ enum kv_err kv_put(struct kv *kv, struct kv_slice key, struct kv_slice value,
     struct env *env = env_uv_env(kv->uv);
     bool expires = o != NULL && o->ttl_ms > 0;
     uint64_t now_ms = env_wall_ms(env);
-    uint64_t at_ms = !expires ? 0 : o->ttl_ms > INT64_MAX - now_ms ? INT64_MAX : now_ms + o->ttl_ms;
+    uint64_t at_ms = !expires ? 0 : o->ttl_ms > INT64_MAX - now_ms ? INT64_MAX
+                                                                   : now_ms + o->ttl_ms;
     struct kv_slice args[4] = {key, value, kv_slice(deadline, kv_format_i64((int64_t)at_ms, deadline)),
                                kv_str("NX")};
     return sync_call(kv, KV_OP_KVPUT, args, o != NULL && o->if_absent ? 4 : 3, out);
@@ -284,18 +295,21 @@ enum kv_err kv_map_read(struct kv *kv, bool fresh, const struct kv_map_info **ou
 
 /* ---- scans ---- */
 
-enum { SCAN_PAGE_ROWS = 1000, SCAN_PAGE_BYTES = 1 << 20 };
+enum { SCAN_PAGE_ROWS = 1000,
+       SCAN_PAGE_BYTES = 1 << 20,
+       KEYSPACE_BYTES = 4 };
 
 struct kv_scan {
     struct kv *kv;
     struct kv_buf filters; /* prefix, from and to, one behind the other */
     struct kv_slice prefix, from, to;
     uint32_t page_rows;
-    struct kv_buf page;    /* the rows not read yet are `rows` */
+    struct kv_buf page; /* the rows not read yet are `rows` */
     struct kv_slice rows;
-    struct kv_key next;    /* where the next page starts; size 0: the end */
-    struct kv_key after;   /* just behind the last row read */
-    bool begun;
+    struct kv_key next;  /* where the next page starts; size 0: the end */
+    struct kv_key end;   /* the scan ends before it */
+    struct kv_key after; /* just behind the last row read */
+    bool begun, bounded;
     char cursor[2 * KV_KEY_BYTES_MAX + 1];
 };
 
@@ -320,7 +334,7 @@ enum kv_err kv_scan_open(struct kv *kv, const struct kv_scan_options *o, struct 
     s->to = kv_slice(at == NULL ? NULL : at + o->prefix.size + o->from.size, o->to.size);
     if (o->cursor.size > 0) {
         size_t size = o->cursor.size / 2;
-        if (size < KV_KEY_PREFIX_BYTES_MAX || size > sizeof s->next.bytes ||
+        if (size < KEYSPACE_BYTES || o->cursor.size % 2 != 0 || size > sizeof s->next.bytes ||
             !kv_hex_decode(o->cursor, s->next.bytes, size)) {
             kv_scan_close(s);
             return KV_MALFORMED;
@@ -339,13 +353,96 @@ void kv_scan_close(struct kv_scan *s)
     free(s);
 }
 
+static void key_append(struct kv_key *k, struct kv_slice user)
+{
+    size_t room = sizeof k->bytes - k->size, size = user.size < room ? user.size : room;
+    if (size > 0) memcpy(k->bytes + k->size, user.data, size);
+    k->size = (uint16_t)(k->size + size);
+}
+
+/* The least key above all that begin with `k`, of which the first `fixed` bytes stay; else *end stays as it is. */
+static void prefix_end(const struct kv_key *k, size_t fixed, struct kv_key *end)
+{
+    size_t size = k->size;
+    while (size > fixed && k->bytes[size - 1] == 0xFF) size--;
+    if (size == fixed) return;
+    memcpy(end->bytes, k->bytes, size);
+    end->bytes[size - 1]++;
+    end->size = (uint16_t)size;
+}
+
+/* The part of the keyspace in which its rows can be. */
+static void scan_bounds(const struct kv_scan *s, const struct kv_key_rule *rule, struct kv_key *from, struct kv_key *end)
+{
+    struct kv_key k;
+    const uint8_t *open = s->prefix.size == 0 ? NULL : memchr(s->prefix.data, '{', s->prefix.size);
+    const uint8_t *close = open == NULL ? NULL : memchr(open, '}', (size_t)(s->prefix.data + s->prefix.size - open));
+    kv_key_start(rule->kind, rule->keyspace, from);
+    kv_key_end(rule->kind, rule->keyspace, end);
+    switch (rule->kind) {
+    case KV_KEY_RANGE:
+        k = *from;
+        key_append(from, s->from.size > 0 ? s->from : s->prefix);
+        if (s->to.size > 0) {
+            key_append(&k, s->to);
+            *end = k;
+        } else if (s->prefix.size > 0) {
+            prefix_end(from, KEYSPACE_BYTES, end);
+        }
+        return;
+    case KV_KEY_HASH:
+        if (close == NULL || close == open + 1) return; /* no whole tag: keys of any slot */
+        break;
+    case KV_KEY_LIST:
+        if (kv_key_label(rule, s->prefix).size == s->prefix.size) return; /* no whole label */
+        break;
+    }
+    if (kv_key_encode(rule, s->prefix, &k) != KV_OK) {
+        if (s->prefix.size <= KV_USER_KEY_BYTES_MAX) *end = *from; /* a label that nobody listed: no keys */
+        return;
+    }
+    *from = k;
+    prefix_end(from, 0, end);
+}
+
+/* Once the keyspace is known. */
+static enum kv_err scan_begin(struct kv_scan *s, struct kv_result *out)
+{
+    struct kv *kv = s->kv;
+    struct kv_key from;
+    if (kv_client_rule(kv->client) == NULL) {
+        enum kv_err err = sync_call(kv, KV_OP_KVMAP, NULL, 0, out);
+        if (err != KV_OK) return err;
+    }
+    const struct kv_key_rule *rule = kv_client_rule(kv->client);
+    if (rule == NULL) return KV_OK; /* the page's own call says so */
+    scan_bounds(s, rule, &from, &s->end);
+    if (s->next.size > 0 && kv_key_keyspace(kv_key_slice(&s->next)) != rule->keyspace) {
+        out->err = KV_BAD_ARGUMENT;
+        snprintf(out->text, sizeof out->text, "the cursor is of another keyspace; next: scan without --cursor");
+        return out->err;
+    }
+    if (s->next.size == 0 || kv_slice_cmp(kv_key_slice(&s->next), kv_key_slice(&from)) < 0) s->next = from;
+    s->bounded = true;
+    return KV_OK;
+}
+
 static enum kv_err scan_page(struct kv_scan *s, struct kv_result *out)
 {
     struct kv *kv = s->kv;
     struct kv_slice cursor;
+    if (!s->bounded) {
+        enum kv_err err = scan_begin(s, out);
+        if (err != KV_OK) return err;
+    }
+    if (s->bounded && kv_slice_cmp(kv_key_slice(&s->next), kv_key_slice(&s->end)) >= 0) {
+        s->begun = true;
+        s->next.size = 0;
+        s->rows = kv_slice(NULL, 0);
+        return KV_OK;
+    }
     sync_prepare(kv);
-    kv_client_scan(kv->client, &kv->call, kv_key_slice(&s->next), kv_slice(NULL, 0), s->page_rows,
-                   SCAN_PAGE_BYTES);
+    kv_client_scan(kv->client, &kv->call, kv_key_slice(&s->next), kv_key_slice(&s->end), s->page_rows, SCAN_PAGE_BYTES);
     enum kv_err err = sync_wait(kv, out);
     if (err != KV_OK) return err;
     struct kv_buf swap = s->page; /* the handle's bytes change with its next call, ours must not */
@@ -381,7 +478,8 @@ enum kv_err kv_scan_next(struct kv_scan *s, struct kv_row *row, struct kv_result
         enum kv_err err = kv_scan_row(&s->rows, row);
         if (err == KV_OK) {
             if (!scan_wants(s, row->key)) continue;
-            if (kv_key_hash(KV_KEYSPACE_DEFAULT, row->key, &s->after) != KV_OK) err = KV_MALFORMED;
+            const struct kv_key_rule *rule = kv_client_rule(s->kv->client);
+            if (rule == NULL || kv_key_encode(rule, row->key, &s->after) != KV_OK) err = KV_MALFORMED;
         }
         if (err == KV_OK) {
             key_successor(&s->after);

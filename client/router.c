@@ -98,6 +98,7 @@ bool router_retryable(enum kv_err err)
     case KV_WRONG_CLUSTER:
     case KV_VERSION:
     case KV_CROSS_SHARD:
+    case KV_NO_KEYSPACE:
         return false;
     }
     return false; /* a code from a newer node: do not hammer it */
@@ -291,6 +292,36 @@ static bool partition_copy(struct kv_arena *arena, struct kv_map_info *m, const 
     return copy_slice(arena, &p->from) && copy_slice(arena, &p->to);
 }
 
+/* Those of the later state of partition 0: a node may be behind, or not know any. */
+static bool keyspaces_merge(const struct kv_map_info *old, const struct kv_map_info *from, struct kv_map_info *m,
+                            struct kv_arena *arena)
+{
+    const struct kv_map_info *best = old != NULL && old->directory > from->directory ? old : from;
+    m->directory = best->directory;
+    m->keyspaces = kv_arena_alloc(arena, sizeof *m->keyspaces * ((size_t)best->keyspace_count + 1));
+    if (m->keyspaces == NULL) return false;
+    for (uint32_t i = 0; i < best->keyspace_count; i++)
+        if (!kv_keyspace_copy(&best->keyspaces[i], arena, &m->keyspaces[m->keyspace_count++])) return false;
+    return true;
+}
+
+static bool has_keyspace(const struct kv_map_info *m, uint32_t id)
+{
+    if (m->directory == 0 || id == KV_KEYSPACE_SYSTEM) return true; /* nobody said what there is */
+    for (uint32_t i = 0; i < m->keyspace_count; i++)
+        if (m->keyspaces[i].id == id) return true;
+    return false;
+}
+
+/* Partitions of keyspaces that were dropped. */
+static void drop_gone(struct kv_map_info *m)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < m->partition_count; i++)
+        if (has_keyspace(m, m->partitions[i].keyspace)) m->partitions[kept++] = m->partitions[i];
+    m->partition_count = kept;
+}
+
 /* The map told, and what we knew that it does not contradict: a node that has just lost its disk
  * tells of no partitions at all. */
 static struct kv_map_info *map_merge(const struct router *r, const struct kv_map_info *from,
@@ -317,6 +348,8 @@ static struct kv_map_info *map_merge(const struct router *r, const struct kv_map
     for (uint32_t i = 0; i < old_count; i++)
         if (known(from, r->map->partitions[i].id) == NULL)
             if (!partition_copy(arena, m, &r->map->partitions[i])) return NULL;
+    if (!keyspaces_merge(r->map, from, m, arena)) return NULL;
+    drop_gone(m);
     qsort(m->partitions, m->partition_count, sizeof *m->partitions, partition_order);
     drop_overlaps(m);
     return m;
@@ -393,6 +426,15 @@ void router_learn_success(struct router *r, const struct env_addr *to)
 const struct kv_map_info *router_map(const struct router *r)
 {
     return r->map;
+}
+
+const struct kv_keyspace *router_keyspace(const struct router *r, uint32_t id, struct kv_slice name)
+{
+    for (uint32_t i = 0; r->map != NULL && i < r->map->keyspace_count; i++) {
+        const struct kv_keyspace *k = &r->map->keyspaces[i];
+        if (name.size > 0 ? kv_slice_eq(k->name, name) : k->id == id) return k;
+    }
+    return NULL;
 }
 
 const struct kv_partition_info *router_partition(const struct router *r, struct kv_slice key)

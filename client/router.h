@@ -19,22 +19,22 @@ enum route_action {
 struct route {
     enum route_action action;
     struct env_addr to;
-    uint32_t node;         /* id of `to`; 0: a seed whose id we do not know */
-    const uint8_t *key;    /* its public key if the map told, else NULL; valid until the next learn */
-    bool pinned;           /* partition and range_epoch hold and go with the request (R12) */
+    uint32_t node;      /* id of `to`; 0: a seed whose id we do not know */
+    const uint8_t *key; /* its public key if the map told, else NULL; valid until the next learn */
+    bool pinned;        /* partition and range_epoch hold and go with the request (R12) */
     uint32_t partition, range_epoch;
-    uint64_t delay_ns;     /* full jitter: uniform in [0, min(cap, base * 2^tries)] */
+    uint64_t delay_ns; /* full jitter: uniform in [0, min(cap, base * 2^tries)] */
     enum kv_err err;
 };
 struct route_attempt {
-    struct kv_slice key;  /* encoded; empty: any node will do, or `node` */
-    uint32_t node;        /* 0: by key; else this node and no other */
-    uint32_t tries;       /* made so far, sent or not */
+    struct kv_slice key; /* encoded; empty: any node will do, or `node` */
+    uint32_t node;       /* 0: by key; else this node and no other */
+    uint32_t tries;      /* made so far, sent or not */
     uint64_t deadline_ns;
-    bool idempotent;      /* may be sent again although an earlier try may have applied */
-    bool maybe;           /* an earlier try may have applied */
-    bool rested;          /* the WAIT or REFRESH that followed last_err is done */
-    enum kv_err last_err; /* of the last try; KV_OK before the first */
+    bool idempotent;         /* may be sent again although an earlier try may have applied */
+    bool maybe;              /* an earlier try may have applied */
+    bool rested;             /* the WAIT or REFRESH that followed last_err is done */
+    enum kv_err last_err;    /* of the last try; KV_OK before the first */
     uint64_t retry_after_ns; /* the node's hint: the least to wait */
 };
 struct router;
@@ -42,7 +42,7 @@ struct router;
 struct router_options {
     const struct env_addr *seeds; /* copied */
     uint32_t seed_count;
-    uint64_t seed;                       /* of the jitter */
+    uint64_t seed;                            /* of the jitter */
     uint64_t backoff_base_ns, backoff_max_ns; /* 0: 5 ms, 250 ms */
 };
 /* NULL: out of memory. */
@@ -67,6 +67,8 @@ void router_learn_failure(struct router *r, const struct env_addr *to, uint64_t 
 void router_learn_success(struct router *r, const struct env_addr *to);
 
 const struct kv_map_info *router_map(const struct router *r); /* NULL before the first */
+/* By its name or, where that is empty, by its id; NULL: not known. Valid until the next map. */
+const struct kv_keyspace *router_keyspace(const struct router *r, uint32_t id, struct kv_slice name);
 /* The partition that holds an encoded key; NULL: not known. */
 const struct kv_partition_info *router_partition(const struct router *r, struct kv_slice key);
 #endif

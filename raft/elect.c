@@ -188,7 +188,7 @@ enum raft_verdict elect_asked(struct raft *r, const struct raft_msg *m)
     bool free = soft ? m->term > r->term : r->vote == m->from || (r->vote == 0 && r->leader == 0);
     /* 5.4.1: the log of a leader is at least as complete as those of a quorum */
     raft_term last_term = r->owed_index != 0 ? r->owed_term : runs_last_term(&r->log);
-    raft_index last = r->owed_index != 0 ? (r->owed_term == 0 ? 0 : r->owed_index) : r->log.last;
+    raft_index last = r->owed_index != 0 ? r->owed_index : r->log.last;
     bool complete = m->index_term > last_term || (m->index_term == last_term && m->index >= last);
     if (MUTANT(vote_for_any_log)) complete = true;
     bool bound = is_bound(r) && !(m->transfer && !soft); /* a term may be learned while bound */

@@ -153,7 +153,7 @@ struct raft_boot { /* what storage recovered */
     bool fresh;
     /* Its log was given up for a snapshot that never became whole: with no log it waits for one of at least
      * that index (R11). It votes as one that holds it, for entries it had acknowledged may be committed; it
-     * neither campaigns nor takes entries. 0, 0: none. Without a term it acknowledged nothing yet, and votes for any log. */
+     * neither campaigns nor takes entries. 0, 0: none. */
     raft_index owed_index;
     raft_term owed_term;
 };

@@ -6,7 +6,9 @@
 #include "client/base/text.h"
 #include "client/wire/resp.h"
 #include "server/birth.h"
+#include "server/exec_directory.h"
 #include "server/group.h"
+#include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
 #include "server/request.h"
@@ -60,9 +62,7 @@ static bool first_key(struct group *g, struct apply_ahead *a)
     uint32_t count = kv_op_keys(kv_op_info(c->op), c->arg_count, &first, &step);
     if (count == 0 || first >= c->arg_count) return false;
     a->user_key = c->args[first];
-    return KV_OK == (g->descriptor.kind == DESCRIPTOR_HASH
-                         ? kv_key_hash(g->descriptor.keyspace, a->user_key, &a->key)
-                         : kv_key_range(g->descriptor.keyspace, a->user_key, &a->key));
+    return kv_key_encode(&g->rule, a->user_key, &a->key) == KV_OK;
 }
 
 void apply_look_ahead(struct group *g, const struct log_entry *e, uint32_t count, struct apply_ahead *out)
@@ -97,15 +97,15 @@ static struct exec *exec_prepare(struct group *g, uint64_t clock_ms)
     kv_buf_clear(&w->exec_reply);
     kv_buf_clear(&w->exec_rows);
     x->state = &w->exec_state;
-    x->keyspace = g->descriptor.keyspace;
-    x->is_hash = g->descriptor.kind == DESCRIPTOR_HASH;
+    x->rule = &g->rule;
     x->clock_ms = clock_ms;
     x->wall_ms = 0;
     x->value_bytes_max = g->descriptor.value_bytes_max;
+    x->place = g->id == KV_PARTITION_SYSTEM ? exec_place_read(&g->descriptor, &w->place) : NULL;
     x->reply = &w->exec_reply;
     x->rows = &w->exec_rows;
     x->known_key = NULL;
-    x->op_count = 0;
+    x->op_count = x->born_count = 0;
     x->read_version = (struct kv_version){0};
     x->expire_ms = 0;
     x->needs_clock = false;
@@ -132,11 +132,11 @@ static void describe(struct group *g, const struct command *c)
 {
     struct descriptor d;
     if (c->arg_count != 1 || descriptor_decode(c->args[0], &d) != KV_OK || d.id != g->id ||
-        d.conf_epoch <= g->descriptor.conf_epoch || d.range_epoch != g->descriptor.range_epoch) {
+        d.conf_epoch <= g->descriptor.conf_epoch || d.range_epoch != g->descriptor.range_epoch ||
+        group_describe(g, &d) != KV_OK) {
         raft_conf_applied(g->raft, &g->conf); /* refused alike everywhere: the old one stays; it may be of before a split */
         return;
     }
-    g->descriptor = d;
     if (!MUTANT(conf_half_applied)) conf_from_descriptor(&d, &g->conf);
     member_forget(g);
     store_describe(g->w->store, g->id, c->args[0]);
@@ -297,8 +297,11 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         reply.value = kv_buf_slice(x->reply);
     }
     bool applies = !w->poisoned && !g->dead; /* else the state could not be read: it stays as it is */
+    bool is_directory = applies && g->id == KV_PARTITION_SYSTEM && kv_op_is_directory(c.op) && op_count > 0;
+    for (uint32_t i = 0; is_directory && i < x->born_count; i++) birth_apply(g, &x->born[i]);
     if (applies) store_apply(w->store, g->id, index, e->term, g->clock_ms, ops, op_count);
     free(with_dedup);
+    if (is_directory) keyspaces_load(w);
     if (!applies) {
         if (waiting != NULL) request_fail(waiting, KV_CORRUPT, "this replica cannot apply it; it is committed");
         return false;

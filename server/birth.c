@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
@@ -24,9 +25,19 @@ bool birth_has_room(const struct group *parent, uint32_t count)
     return store_has_room(parent->w->store, count);
 }
 
+/* A replica that came to the parent later goes through entries of before its time: whoever was here then may have voted
+ * in the child, and lost its disk (R4). */
+static bool is_member(const struct group *g)
+{
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+        if (g->descriptor.replicas[i].id == g->replica) return true;
+    return false;
+}
+
 /* The sides of a split have the same replicas: one that was replaced here is not born by its successor. */
 static raft_id replica_here(const struct group *parent, const struct descriptor *child)
 {
+    if (!is_member(parent)) return 0;
     bool is_side = child->keyspace == parent->descriptor.keyspace;
     for (uint32_t i = 0; i < child->replica_count; i++) {
         const struct descriptor_replica *r = &child->replicas[i];
@@ -54,19 +65,22 @@ bool birth_apply(struct group *parent, const struct descriptor *child)
     struct store_group sg;
     struct group *g = NULL;
     if (err == KV_OK && store_group_get(w->store, child->id, &sg))
-        err = group_open(w, &sg, sg.log.last == 0 && sg.log.term == 0, &g);
+        err = group_open(w, &sg, sg.log.last == STORE_BIRTH_INDEX && sg.log.term == STORE_BIRTH_TERM && sg.log.vote == 0, &g);
     if (g == NULL) { /* a later replica is here; or its log is damaged, and it gets a successor (R4) */
         stays_away(parent, child->id, replica, err);
         return true;
     }
     uint64_t now = env_now_ns(w->env);
     g->born_ns = now;
-    if (group_leads(parent)) {
+    /* Of a split the parent's leader knows that the replicas are there; of a new keyspace each partition's first is
+     * to lead, so that they spread from the start. */
+    bool is_side = child->keyspace == parent->descriptor.keyspace;
+    if (is_side ? group_leads(parent) : child->replicas[0].node == w->node_id) {
         g->campaigned_ns = now;
         raft_campaign(g->raft, now);
     }
     worker_add_group(w, g);
-    map_inherit_line(parent->at, g->at);
+    if (is_side) map_inherit_line(parent->at, g->at);
     JOURNAL(w->journal, raft, INFO, "born", "group=%u replica=%u parent=%u range_epoch=%u", g->id, replica, parent->id,
             child->range_epoch);
     return true;
@@ -126,18 +140,20 @@ void birth_send(struct group *g, raft_id replica)
     kv_buf_free(&bytes);
 }
 
-/* It waits for a snapshot of any index, and votes for any log. While another replica here holds a part of the range, that
+/* It waits for a snapshot of any index, and votes as one that was born in time. While another replica here holds a part of the range, that
  * has a split to apply, perhaps this very birth. */
 void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica)
 {
     struct descriptor d;
-    if (w->poisoned || descriptor_decode(descriptor, &d) != KV_OK || !birth_is_unknown(w, d.id)) return;
+    if (w->poisoned || descriptor_decode(descriptor, &d) != KV_OK || !birth_is_unknown(w, d.id) ||
+        (d.keyspace != KV_KEYSPACE_SYSTEM && keyspaces_find(w, d.keyspace) == NULL)) /* dropped; or about to be applied here */
+        return;
     const struct descriptor_replica *r = voter_of(&d, replica);
     struct kv_range range = {kv_key_slice(&d.from), kv_key_slice(&d.to)};
     if (r == NULL || r->node != w->node_id || r->store != store_birthmark(w->store) ||
         store_overlap(w->store, range, d.id) != UINT32_MAX)
         return;
-    if (worker_create_replica(w, &d, replica, 1))
+    if (worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM))
         JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
 }
 

@@ -29,6 +29,9 @@ void exec_free(struct exec *x)
     x->ops = NULL;
     x->op_offsets = NULL;
     x->op_count = x->op_capacity = 0;
+    kv_arena_free(&x->born_memory);
+    x->born = NULL;
+    x->born_count = 0;
 }
 
 static void begin(struct exec *x)
@@ -37,6 +40,9 @@ static void begin(struct exec *x)
     x->read_version = (struct kv_version){0};
     x->expire_ms = 0;
     x->needs_clock = false;
+    if (x->born != NULL) kv_arena_free(&x->born_memory);
+    x->born = NULL;
+    x->born_count = 0;
     x->err = x->failed = x->refused = KV_OK;
     x->reply_start = x->reply->size;
 }
@@ -45,7 +51,7 @@ static void begin(struct exec *x)
 static void finish(struct exec *x)
 {
     if (x->refused != KV_OK) x->reply->size = x->reply_end;
-    if (x->refused != KV_OK || x->failed != KV_OK) x->op_count = 0;
+    if (x->refused != KV_OK || x->failed != KV_OK) x->op_count = x->born_count = 0;
 }
 
 enum kv_err exec_run(struct exec *x, enum kv_op op, const struct kv_slice *args, uint32_t arg_count)
@@ -82,8 +88,7 @@ enum kv_err exec_check(enum kv_op op, const struct kv_slice *args, uint32_t arg_
         return KV_BAD_ARGUMENT;
     }
     struct exec x = {.reply = reply,
-                     .keyspace = KV_KEYSPACE_DEFAULT,
-                     .is_hash = true,
+                     .rule = &kv_key_rule_default,
                      .value_bytes_max = value_bytes_max,
                      .is_write = info->kind == KV_OP_KIND_W};
     begin(&x);
@@ -107,9 +112,14 @@ bool exec_key(struct exec *x, struct kv_slice user_key, struct kv_key *out)
         out->size = x->known_key->size;
         return true;
     }
-    enum kv_err err = x->is_hash ? kv_key_hash(x->keyspace, user_key, out)
-                                 : kv_key_range(x->keyspace, user_key, out);
+    enum kv_err err = kv_key_encode(x->rule, user_key, out);
     if (err == KV_OK) return true;
+    if (err == KV_NOT_FOUND) { /* routed by another list of labels than this partition's */
+        struct kv_slice label = kv_key_label(x->rule, user_key);
+        return exec_refuse(x, KV_BAD_ARGUMENT, "ERR label '%.*s' is not listed in this partition%s",
+                           label.size < KV_LABEL_BYTES_MAX ? (int)label.size : KV_LABEL_BYTES_MAX,
+                           label.size == 0 ? "" : (const char *)label.data, x->is_write ? " (applied: no)" : "");
+    }
     return exec_refuse(x, KV_TOO_BIG, "ERR key exceeds maximum allowed size of %d bytes%s",
                        KV_USER_KEY_BYTES_MAX, x->is_write ? " (applied: no)" : "");
 }

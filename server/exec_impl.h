@@ -52,7 +52,7 @@ bool exec_refuse_size(struct exec *x);
 void exec_outcome(struct exec *x, enum kv_err err);
 
 bool exec_integer(struct exec *x, struct kv_slice text, int64_t *out); /* refuses if it does not parse */
-bool exec_word(struct kv_slice text, const char *upper); /* case-insensitive equality */
+bool exec_word(struct kv_slice text, const char *upper);               /* case-insensitive equality */
 /* The time for replies: writes know only their stamp, reads the wall clock too. */
 static inline uint64_t exec_now(const struct exec *x)
 {
@@ -75,21 +75,24 @@ bool exec_deadline(struct exec *x, const char *command, const struct exec_deadli
 
 void exec_check_keyspace(struct exec *x, enum kv_op op, const struct kv_slice *a, uint32_t n);
 
-#define EXEC_COMMANDS(X)                                                                        \
-    X(GET, get) X(SET, set) X(SETNX, setnx) X(SETEX, setex) X(PSETEX, psetex)                   \
-    X(GETSET, getset) X(GETDEL, getdel) X(GETEX, getex) X(MGET, mget) X(MSET, mset)             \
-    X(MSETNX, msetnx) X(APPEND, append) X(STRLEN, strlen) X(GETRANGE, getrange)                 \
-    X(SUBSTR, getrange) X(SETRANGE, setrange)                                                   \
-    X(INCR, incr) X(DECR, decr) X(INCRBY, incrby) X(DECRBY, decrby)                             \
-    X(INCRBYFLOAT, incrbyfloat)                                                                 \
-    X(EXPIRE, expire) X(PEXPIRE, pexpire) X(EXPIREAT, expireat) X(PEXPIREAT, pexpireat)         \
-    X(TTL, ttl) X(PTTL, pttl) X(EXPIRETIME, expiretime) X(PEXPIRETIME, pexpiretime)             \
-    X(PERSIST, persist)                                                                         \
-    X(DEL, del) X(UNLINK, del) X(EXISTS, exists) X(TOUCH, exists) X(TYPE, type)                 \
-    X(RENAME, rename) X(RENAMENX, renamenx) X(COPY, copy) X(OBJECT, object)                     \
-    X(SETBIT, setbit) X(GETBIT, getbit) X(BITCOUNT, bitcount) X(BITPOS, bitpos) X(BITOP, bitop) \
-    X(BITFIELD, bitfield) X(BITFIELD_RO, bitfield_ro) X(LCS, lcs)                               \
-    X(KVGET, get) X(KVPUT, kvput) X(KVCAS, kvcas) X(KVDEL, kvdel) X(KVINCR, kvincr)
+#define EXEC_COMMANDS(X)                                                                                                                    \
+    X(GET, get)                                                                                                                             \
+    X(SET, set)                                                                                                                             \
+    X(SETNX, setnx) X(SETEX, setex) X(PSETEX, psetex)                                                                                       \
+        X(GETSET, getset) X(GETDEL, getdel) X(GETEX, getex) X(MGET, mget) X(MSET, mset)                                                     \
+            X(MSETNX, msetnx) X(APPEND, append) X(STRLEN, strlen) X(GETRANGE, getrange)                                                     \
+                X(SUBSTR, getrange) X(SETRANGE, setrange)                                                                                   \
+                    X(INCR, incr) X(DECR, decr) X(INCRBY, incrby) X(DECRBY, decrby)                                                         \
+                        X(INCRBYFLOAT, incrbyfloat)                                                                                         \
+                            X(EXPIRE, expire) X(PEXPIRE, pexpire) X(EXPIREAT, expireat) X(PEXPIREAT, pexpireat)                             \
+                                X(TTL, ttl) X(PTTL, pttl) X(EXPIRETIME, expiretime) X(PEXPIRETIME, pexpiretime)                             \
+                                    X(PERSIST, persist)                                                                                     \
+                                        X(DEL, del) X(UNLINK, del) X(EXISTS, exists) X(TOUCH, exists) X(TYPE, type)                         \
+                                            X(RENAME, rename) X(RENAMENX, renamenx) X(COPY, copy) X(OBJECT, object)                         \
+                                                X(SETBIT, setbit) X(GETBIT, getbit) X(BITCOUNT, bitcount) X(BITPOS, bitpos) X(BITOP, bitop) \
+                                                    X(BITFIELD, bitfield) X(BITFIELD_RO, bitfield_ro) X(LCS, lcs)                           \
+                                                        X(KVGET, get) X(KVPUT, kvput) X(KVCAS, kvcas) X(KVDEL, kvdel) X(KVINCR, kvincr)     \
+                                                            X(KSCREATE, kscreate) X(KSDROP, ksdrop) X(KSALTER, ksalter) X(KSLIST, kslist) X(KSSHOW, ksshow)
 #define X(op, function) exec_command exec_##function;
 EXEC_COMMANDS(X)
 #undef X

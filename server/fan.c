@@ -44,6 +44,7 @@ struct fan_part {
     uint32_t *positions;   /* by key: of each argument among the parent's */
     uint32_t count;
     uint32_t partition, range_epoch;
+    struct kv_buf rows; /* KEYS: of this partition, so that they come in key order whoever answers first */
     struct kv_key from, to;
 };
 
@@ -51,8 +52,11 @@ struct fan {
     struct worker *w;
     struct request *parent; /* NULL: abandoned */
     enum kv_op op;
+    enum kv_key_kind kind;
+    uint32_t keyspace;
     struct kv_buf rows; /* KEYS, SCAN: bulk strings */
     uint64_t row_count, sum;
+    size_t bytes;          /* of rows, of all partitions */
     struct kv_buf *values; /* MGET: one a key */
     uint32_t value_count;
     enum kv_err err;
@@ -76,6 +80,7 @@ static void fan_free(struct fan *f)
     for (uint32_t i = 0; i < f->part_count; i++) {
         free(f->parts[i].args);
         free(f->parts[i].positions);
+        kv_buf_free(&f->parts[i].rows);
     }
     for (uint32_t i = 0; i < f->value_count; i++) kv_buf_free(&f->values[i]);
     free(f->values);
@@ -126,7 +131,7 @@ static void fan_finish(struct fan *f)
             break;
         case KV_OP_KEYS:
             resp_put_array(&out, f->row_count);
-            kv_buf_append_slice(&out, kv_buf_slice(&f->rows));
+            for (uint32_t i = 0; i < f->part_count; i++) kv_buf_append_slice(&out, kv_buf_slice(&f->parts[i].rows));
             break;
         case KV_OP_SCAN: {
             char digits[24];
@@ -168,20 +173,23 @@ static void part_begin_led(struct fan_part *p, uint32_t slot)
     p->to = map_descriptor(map_slot(w, slot))->to;
 }
 
+static bool is_end(enum kv_key_kind kind, uint32_t keyspace, struct kv_slice at)
+{
+    struct kv_key end;
+    kv_key_end(kind, keyspace, &end);
+    return at.size == 0 || kv_slice_cmp(at, kv_key_slice(&end)) >= 0;
+}
+
 /* The next partition in key order behind `from`; from.size 0 at the end of the keyspace. */
 static void cursor_advance(struct fan *f, struct fan_part *p)
 {
-    struct kv_slice end = kv_key_slice(&p->to);
-    if (end.size < KV_KEY_PREFIX_BYTES_MAX || kv_key_keyspace(end) != KV_KEYSPACE_DEFAULT ||
-        kv_key_slot(end) >= KV_SLOTS) {
-        p->from.size = 0;
+    struct kv_slice at = kv_key_slice(&p->to);
+    bool is_over = is_end(f->kind, f->keyspace, at);
+    if (f->led_only && !is_over) {
+        part_begin_led(p, kv_key_slot(at));
         return;
     }
-    if (f->led_only) {
-        part_begin_led(p, kv_key_slot(end));
-        return;
-    }
-    const struct partition *next = map_slot(f->w, kv_key_slot(end));
+    const struct partition *next = is_over ? NULL : request_partition(f->w, at);
     p->from = p->to;
     if (next == NULL) p->from.size = 0;
     else p->to = map_descriptor(next)->to;
@@ -202,6 +210,8 @@ static bool page_take(struct fan_part *p, struct kv_slice value)
 {
     struct fan *f = p->fan;
     struct resp_value v;
+    struct kv_buf *rows = f->op == KV_OP_KEYS ? &p->rows : &f->rows;
+    size_t before = rows->size;
     if (resp_next(&value, SIZE_MAX, &v) != KV_OK || v.type != RESP_ARRAY) goto malformed;
     int64_t rest = v.number - 1;
     if (resp_next(&value, SIZE_MAX, &v) != KV_OK) goto malformed;
@@ -218,13 +228,14 @@ static bool page_take(struct fan_part *p, struct kv_slice value)
             for (int skip = 0; skip < 3; skip++)
                 if (resp_next(&value, SIZE_MAX, &v) != KV_OK) goto malformed;
             if (!row_matches(f, key.text)) continue;
-            resp_put_bulk(&f->rows, key.text);
+            resp_put_bulk(rows, key.text);
             f->row_count++;
         }
     }
     if (is_full(f)) next.size = 0;
     p->from = next;
-    if (f->rows.size > f->w->config->output_max) {
+    f->bytes += rows->size - before;
+    if (f->bytes > f->w->config->output_max) {
         f->err = KV_TOO_BIG;
         snprintf(f->detail, sizeof f->detail, "the keys take more than limit.output; use SCAN");
     }
@@ -307,9 +318,11 @@ static void part_done(struct request *r, const struct kv_reply *reply)
                 cursor_advance(f, p);
                 if (p->from.size == 0 && f->wrapped == 0) { /* from the start once */
                     f->wrapped = 1;
-                    kv_key_slot_start(KV_KEYSPACE_DEFAULT, 0, &p->from);
+                    kv_key_start(f->kind, f->keyspace, &p->from);
+                    const struct partition *first = request_partition(f->w, kv_key_slice(&p->from));
                     if (f->led_only) part_begin_led(p, 0);
-                    else if (map_slot(f->w, 0) != NULL) p->to = map_descriptor(map_slot(f->w, 0))->to;
+                    else if (first == NULL) p->from.size = 0;
+                    else p->to = map_descriptor(first)->to;
                 }
             }
             again = f->row_count == 0 && p->from.size > 0;
@@ -392,7 +405,7 @@ static void part_send(struct fan_part *p)
     request_start(r);
 }
 
-static struct fan *fan_make(struct request *r, uint32_t parts)
+static struct fan *fan_make(struct request *r, const struct kv_key_rule *rule, uint32_t parts)
 {
     struct fan *f = calloc(1, sizeof *f + parts * sizeof f->parts[0]);
     if (f == NULL) {
@@ -406,6 +419,8 @@ static struct fan *fan_make(struct request *r, uint32_t parts)
     f->w = r->w;
     f->parent = r;
     f->op = r->body.op;
+    f->kind = rule->kind;
+    f->keyspace = rule->keyspace;
     f->part_count = parts;
     f->led_only = r->body.led_only;
     f->keys_max = r->body.keys_max;
@@ -435,55 +450,87 @@ static void wait_prepare(struct fan *f)
     f->parent->deadline_ns = UINT64_MAX;
 }
 
-/* Does another partition begin at `slot`, one that counts? A slot without a replica here counts too: it is waited for. */
-static bool begins_partition(const struct request *r, uint32_t slot)
+static void part_set(struct fan_part *p, const struct descriptor *d)
 {
-    const struct worker *w = r->w;
-    if (slot > 0 && map_slot(w, slot) == map_slot(w, slot - 1)) return false;
-    return !r->body.led_only || cluster_face_leads(w, slot);
+    p->from = d->from;
+    p->to = d->to;
+    p->partition = d->id;
+    p->range_epoch = d->range_epoch;
+    p->mark = kv_str("0"); /* KVAWAIT: whatever is committed when it arrives */
 }
 
-/* One part per partition of keyspace `default`, in key order. */
-static void fan_partitions(struct request *r)
+/* The partition of `rule` behind *at, in key order, and *at its end; NULL and *at.size 0 at the end of the keyspace, NULL
+ * alone: it is not here. */
+static const struct descriptor *partition_next(struct worker *w, const struct kv_key_rule *rule, struct kv_key *at)
+{
+    if (is_end(rule->kind, rule->keyspace, kv_key_slice(at))) {
+        at->size = 0;
+        return NULL;
+    }
+    const struct partition *p = request_partition(w, kv_key_slice(at));
+    if (p == NULL) return NULL;
+    *at = map_descriptor(p)->to;
+    return map_descriptor(p);
+}
+
+/* Does the partition count? On the cluster's face only if it is led here. */
+static bool is_meant(const struct request *r, const struct descriptor *d)
+{
+    return !r->body.led_only || cluster_face_leads(r->w, kv_key_slot(kv_key_slice(&d->from)));
+}
+
+/* One part per partition of the keyspace, in key order. */
+static void fan_partitions(struct request *r, const struct kv_key_rule *rule)
 {
     struct worker *w = r->w;
     uint32_t count = 0;
-    for (uint32_t slot = 0; slot < KV_SLOTS; slot++)
-        if (begins_partition(r, slot)) {
-            if (map_slot(w, slot) == NULL) {
-                request_absent(r);
-                return;
-            }
-            count++;
-        }
-    struct fan *f = fan_make(r, count);
+    struct kv_key at;
+    kv_key_start(rule->kind, rule->keyspace, &at);
+    for (const struct descriptor *d; (d = partition_next(w, rule, &at)) != NULL;) count += is_meant(r, d);
+    if (at.size != 0) {
+        request_absent(r);
+        return;
+    }
+    struct fan *f = fan_make(r, rule, count);
     if (f == NULL) return;
-    if (f->op == KV_OP_KVAWAIT) wait_prepare(f);
     f->has_pattern = f->op == KV_OP_KEYS;
     if (f->has_pattern) f->pattern = r->body.args[0];
-    uint32_t i = 0;
-    for (uint32_t slot = 0; slot < KV_SLOTS; slot++)
-        if (begins_partition(r, slot)) {
-            const struct descriptor *d = map_descriptor(map_slot(w, slot));
-            f->parts[i].from = d->from;
-            f->parts[i].to = d->to;
-            f->parts[i].partition = d->id;
-            f->parts[i].range_epoch = d->range_epoch;
-            f->parts[i].mark = kv_str("0"); /* KVAWAIT: whatever is committed when it arrives */
-            i++;
-        }
+    kv_key_start(f->kind, f->keyspace, &at);
+    for (uint32_t i = 0; i < count;) {
+        const struct descriptor *d = partition_next(w, rule, &at);
+        if (is_meant(r, d)) part_set(&f->parts[i++], d);
+    }
+    fan_send(f);
+}
+
+/* KVAWAIT of everything: one part per partition of users, of whatever keyspace. */
+static void fan_await_all(struct request *r, const struct kv_key_rule *rule)
+{
+    struct worker *w = r->w;
+    uint32_t count = 0, used = 0;
+    const struct partition *p;
+    for (uint32_t i = 0; (p = map_at(w, i)) != NULL; i++) count += p->id != KV_PARTITION_SYSTEM;
+    if (count == 0) {
+        request_absent(r);
+        return;
+    }
+    struct fan *f = fan_make(r, rule, count);
+    if (f == NULL) return;
+    wait_prepare(f);
+    for (uint32_t i = 0; (p = map_at(w, i)) != NULL; i++)
+        if (p->id != KV_PARTITION_SYSTEM) part_set(&f->parts[used++], map_descriptor(p));
     fan_send(f);
 }
 
 /* The keys of one slot, counted or named. */
-static void fan_slot(struct request *r)
+static void fan_slot(struct request *r, const struct kv_key_rule *rule)
 {
     uint16_t slot = (uint16_t)(r->body.in_slot - 1);
     if (map_slot(r->w, slot) == NULL) {
         request_absent(r);
         return;
     }
-    struct fan *f = fan_make(r, 1);
+    struct fan *f = fan_make(r, rule, 1);
     if (f == NULL) return;
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &f->parts[0].from);
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)(slot + 1), &f->parts[0].to);
@@ -491,31 +538,30 @@ static void fan_slot(struct request *r)
 }
 
 /* The keys of each partition together; false: they all live in one, no fan is needed. */
-static bool fan_keys(struct request *r)
+static bool fan_keys(struct request *r, const struct kv_key_rule *rule)
 {
     struct worker *w = r->w;
     uint32_t n = r->body.arg_count, parts = 0;
     const struct partition *first = NULL;
     bool same = true;
     for (uint32_t i = 0; i < n; i++) {
-        if (r->body.args[i].size > KV_USER_KEY_BYTES_MAX) return false;
-        const struct partition *p = map_slot(w, kv_slot(r->body.args[i]));
-        if (p == NULL) return false;
+        struct partition *p = NULL;
+        if (request_partition_of(w, rule, r->body.args[i], &p) != KV_OK) return false;
         if (i == 0) first = p;
         same = same && p == first;
     }
     if (same) return false;
-    const struct partition **of = calloc(n, sizeof(void *)), **distinct = calloc(w->partitions.count, sizeof(void *));
+    struct partition **of = calloc(n, sizeof(void *)), **distinct = calloc(w->partitions.count, sizeof(void *));
     uint32_t *counts = calloc(w->partitions.count, sizeof *counts);
     if (of == NULL || distinct == NULL || counts == NULL) goto no_memory;
     for (uint32_t i = 0; i < n; i++) {
-        of[i] = map_slot(w, kv_slot(r->body.args[i]));
+        (void)request_partition_of(w, rule, r->body.args[i], &of[i]); /* as above */
         uint32_t at = 0;
         while (at < parts && distinct[at] != of[i]) at++;
         if (at == parts) distinct[parts++] = of[i];
         counts[at]++;
     }
-    struct fan *f = fan_make(r, parts);
+    struct fan *f = fan_make(r, rule, parts);
     if (f == NULL) goto taken;
     if (f->op == KV_OP_MGET) {
         f->values = calloc(n, sizeof *f->values);
@@ -568,7 +614,7 @@ static bool word_is(struct kv_slice s, const char *upper)
     return true;
 }
 
-static void scan_begin(struct request *r)
+static void scan_begin(struct request *r, const struct kv_key_rule *rule)
 {
     struct worker *w = r->w;
     uint64_t handle;
@@ -608,22 +654,22 @@ static void scan_begin(struct request *r)
     }
     struct kv_key from;
     if (handle == 0) {
-        kv_key_slot_start(KV_KEYSPACE_DEFAULT, 0, &from);
+        kv_key_start(rule->kind, rule->keyspace, &from);
     } else {
         struct scan_cursor *c = w->cursors == NULL ? NULL : &w->cursors->slots[handle % CURSORS];
-        if (c == NULL || c->handle != handle) {
+        if (c == NULL || c->handle != handle || kv_key_keyspace(kv_key_slice(&c->at)) != rule->keyspace) {
             resp_refuse(r, "ERR invalid cursor: unknown to this node or evicted; start again from 0");
             return;
         }
         from = c->at;
     }
-    const struct partition *p = map_slot(w, kv_key_slot(kv_key_slice(&from)));
+    const struct partition *p = request_partition(w, kv_key_slice(&from));
     bool begins_led = handle == 0 && r->body.led_only;
     if (p == NULL && !begins_led) {
         request_absent(r);
         return;
     }
-    struct fan *f = fan_make(r, 1);
+    struct fan *f = fan_make(r, rule, 1);
     if (f == NULL) return;
     f->want = count < SCAN_COUNT_MAX ? (uint64_t)count : SCAN_COUNT_MAX;
     f->pattern = pattern;
@@ -636,37 +682,13 @@ static void scan_begin(struct request *r)
     else fan_send(f);
 }
 
-/* From a random slot on, once round. */
-static void random_begin(struct request *r)
-{
-    uint16_t slot = (uint16_t)(worker_random(r->w) % KV_SLOTS);
-    const struct partition *at = map_slot(r->w, slot);
-    bool led_only = r->body.led_only;
-    if (at == NULL && !led_only) {
-        request_absent(r);
-        return;
-    }
-    struct fan *f = fan_make(r, 1);
-    if (f == NULL) return;
-    struct fan_part *p = &f->parts[0];
-    if (at != NULL && !led_only) {
-        kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &p->from);
-        p->to = map_descriptor(at)->to;
-    } else {
-        part_begin_led(p, slot);
-        if (p->from.size == 0) part_begin_led(p, 0);
-    }
-    if (p->from.size == 0) fan_finish(f); /* this node leads nothing */
-    else fan_send(f);
-}
-
 static bool is_known(const struct worker *w, uint32_t id)
 {
     const struct partition *p = map_get(w, id);
     return p != NULL && map_descriptor(p) != NULL;
 }
 
-static void fan_wait(struct request *r)
+static void fan_wait(struct request *r, const struct kv_key_rule *rule)
 {
     struct worker *w = r->w;
     uint32_t n = r->body.arg_count, parts = (n - 2) / 2;
@@ -682,7 +704,7 @@ static void fan_wait(struct request *r)
         return;
     }
     if (parts == 0) {
-        fan_partitions(r);
+        fan_await_all(r, rule);
         return;
     }
     for (uint32_t i = 0; i < parts; i++) {
@@ -692,7 +714,7 @@ static void fan_wait(struct request *r)
             return;
         }
     }
-    struct fan *f = fan_make(r, parts);
+    struct fan *f = fan_make(r, rule, parts);
     if (f == NULL) return;
     wait_prepare(f);
     for (uint32_t i = 0; i < parts; i++) {
@@ -704,24 +726,55 @@ static void fan_wait(struct request *r)
     fan_send(f);
 }
 
-bool fan_start(struct request *r)
+/* The first key behind a point drawn at random; as even as the keys are over such points. */
+static void random_begin(struct request *r, const struct kv_key_rule *rule)
+{
+    struct worker *w = r->w;
+    struct kv_key at;
+    uint64_t drawn = worker_random(w);
+    bool led_only = r->body.led_only;
+    switch (rule->kind) {
+    case KV_KEY_HASH: kv_key_slot_start(rule->keyspace, (uint16_t)(drawn % KV_SLOTS), &at); break;
+    case KV_KEY_RANGE: (void)kv_key_range(rule->keyspace, kv_slice(&drawn, 4), &at); break;
+    case KV_KEY_LIST: kv_key_bucket_start(rule->keyspace, (uint16_t)(drawn % (rule->label_count + 1)), &at); break;
+    }
+    const struct partition *there = request_partition(w, kv_key_slice(&at));
+    if (there == NULL && !led_only) {
+        request_absent(r);
+        return;
+    }
+    struct fan *f = fan_make(r, rule, 1);
+    if (f == NULL) return;
+    struct fan_part *p = &f->parts[0];
+    if (there != NULL && !led_only) {
+        p->from = at;
+        p->to = map_descriptor(there)->to;
+    } else {
+        part_begin_led(p, kv_key_slot(kv_key_slice(&at)));
+        if (p->from.size == 0) part_begin_led(p, 0);
+    }
+    if (p->from.size == 0) fan_finish(f); /* this node leads nothing */
+    else fan_send(f);
+}
+
+bool fan_start(struct request *r, const struct kv_key_rule *rule)
 {
     switch (r->body.op) {
     case KV_OP_MGET:
     case KV_OP_EXISTS:
     case KV_OP_TOUCH:
     case KV_OP_DEL:
-    case KV_OP_UNLINK: return fan_keys(r);
+    case KV_OP_UNLINK: return fan_keys(r, rule);
     case KV_OP_KEYS:
     case KV_OP_DBSIZE:
-        if (r->body.in_slot != 0) fan_slot(r);
-        else fan_partitions(r);
+        if (r->body.in_slot != 0) fan_slot(r, rule);
+        else fan_partitions(r, rule);
         return true;
     case KV_OP_FLUSHALL:
-    case KV_OP_FLUSHDB: fan_partitions(r); return true;
-    case KV_OP_KVAWAIT: fan_wait(r); return true;
-    case KV_OP_SCAN: scan_begin(r); return true;
-    case KV_OP_RANDOMKEY: random_begin(r); return true;
+    case KV_OP_FLUSHDB: fan_partitions(r, rule); return true;
+    case KV_OP_KVAWAIT: fan_wait(r, rule); return true;
+    case KV_OP_SCAN: scan_begin(r, rule); return true;
+    case KV_OP_RANDOMKEY: random_begin(r, rule); return true;
     default: return false;
     }
 }

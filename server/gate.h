@@ -14,7 +14,7 @@ struct gate;
 struct gate_services;
 
 struct gate_ops {
-    const char *name;   /* "native", "resp" */
+    const char *name; /* "native", "resp" */
     bool ordered;
     size_t state_bytes; /* zeroed memory the host gives to each connection */
     enum kv_err (*open)(struct gate *g);
@@ -24,22 +24,22 @@ struct gate_ops {
      * more, perhaps nothing; other errors: send `out`, then close. */
     enum kv_err (*feed)(struct gate *g, struct kv_slice in, size_t *consumed);
     void (*reply)(struct gate *g, const struct kv_reply *reply); /* reply->id: as submitted; borrowed for the call */
-    void (*close)(struct gate *g);   /* frees what state owns; later replies are dropped by the host */
+    void (*close)(struct gate *g);                               /* frees what state owns; later replies are dropped by the host */
 };
 
 struct gate {
     const struct gate_ops *ops;
     const struct gate_services *services;
-    struct kv_buf *out;   /* bytes for the peer; the host sends them at the end of the turn */
+    struct kv_buf *out; /* bytes for the peer; the host sends them at the end of the turn */
     void *state;
-    uint64_t id;          /* of the connection, never reused */
+    uint64_t id; /* of the connection, never reused */
     struct env_addr peer, local;
     uint64_t opened_ns;
-    bool is_stranger;     /* set by the gate while nobody has shown a right to be here: closed after a while */
-    bool is_node;         /* set by the gate: what comes is of all its clients, and limited where they are */
-    bool closing;         /* set by the gate: close when `out` is sent and nothing is pending */
-    uint64_t commands;    /* taken from the peer, counted by the gate */
-    uint32_t pending;     /* requests submitted and not replied; kept by the host */
+    bool is_stranger;  /* set by the gate while nobody has shown a right to be here: closed after a while */
+    bool is_node;      /* set by the gate: what comes is of all its clients, and limited where they are */
+    bool closing;      /* set by the gate: close when `out` is sent and nothing is pending */
+    uint64_t commands; /* taken from the peer, counted by the gate */
+    uint32_t pending;  /* requests submitted and not replied; kept by the host */
 };
 
 /* Who has what, as the node knows it now; for the cluster face. */
@@ -75,13 +75,15 @@ struct gate_services {
     enum kv_err (*config_set)(void *node, struct kv_slice name, struct kv_slice value, const char **why);
     /* Every open connection of gates with this name; `each` returns false to stop. */
     void (*connections)(void *node, const char *gate_name, bool (*each)(void *context, struct gate *g), void *context);
-    void (*kill)(void *node, struct gate *g);  /* closes another connection after its output */
+    void (*kill)(void *node, struct gate *g); /* closes another connection after its output */
     bool (*auth_required)(void *node);
     /* Checks a password off the loop (R25). done may come inside the call; `g` may be gone:
      * then done is not called. KV_OK, KV_AUTH, KV_THROTTLED. */
     void (*auth)(struct gate *g, struct kv_slice user, struct kv_slice password,
                  void (*done)(struct gate *g, enum kv_err err));
     uint32_t (*replicas_connected)(void *node);
+    uint32_t (*keyspace)(void *node, struct kv_slice name); /* id of a keyspace by name; 0: this node knows none */
+    bool (*has_keyspace)(void *node, uint32_t id);
     void (*checkpoint)(void *node); /* begins one, or one more behind that under way */
     struct gate_owner (*owner)(void *node, uint16_t slot);
     /* Ranges in ascending order, together all slots; *slot from 0. Nodes by id; *cursor from 0. */
@@ -93,7 +95,7 @@ struct gate_services {
 
 extern const struct gate_ops gate_native, gate_resp;
 extern const struct gate_ops gate_resp_cluster; /* RESP too, and foreign keys are moved, not fetched */
-void gate_native_seal(struct gate *g); /* end of turn: what was replied is sealed together */
-bool gate_native_is_welcome(struct gate *g); /* the client's key is still one of client.keys */
-void gate_native_drain(struct gate *g); /* tells the client to go elsewhere; closes once it is answered */
+void gate_native_seal(struct gate *g);          /* end of turn: what was replied is sealed together */
+bool gate_native_is_welcome(struct gate *g);    /* the client's key is still one of client.keys */
+void gate_native_drain(struct gate *g);         /* tells the client to go elsewhere; closes once it is answered */
 #endif

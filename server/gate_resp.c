@@ -16,6 +16,7 @@ static enum kv_err resp_open(struct gate *g)
 {
     struct resp_conn *c = resp_conn(g);
     c->protocol = 2;
+    c->keyspace = KV_KEYSPACE_DEFAULT;
     c->is_authenticated = !g->services->auth_required(g->services->node);
     g->is_stranger = !c->is_authenticated;
     c->active_ns = g->opened_ns;
@@ -140,7 +141,7 @@ static enum kv_err submit(struct gate *g, enum kv_op op, const struct kv_op_info
                           const struct kv_slice *args, uint32_t n)
 {
     struct resp_conn *c = resp_conn(g);
-    struct kv_request request = {.op = op, .args = args, .arg_count = n, .keyspace = KV_KEYSPACE_DEFAULT};
+    struct kv_request request = {.op = op, .args = args, .arg_count = n, .keyspace = c->keyspace};
     if (c->is_face && !resp_face_admits(g, info, &request)) return answer(g, &c->scratch);
     return start(g, info, &request);
 }

@@ -19,10 +19,10 @@ enum {
     RESP_COMMAND_BYTES_MAX = 15 << 20, /* a whole command: it must fit into one frame to be forwarded */
     RESP_BULK_BYTES_MAX = 512 << 20,   /* longer announcements are a protocol error, as in Redis */
     RESP_INLINE_BYTES_MAX = 64 << 10,
-    RESP_STRANGER_ARGS_MAX = 10,       /* before authentication, as in Redis */
+    RESP_STRANGER_ARGS_MAX = 10, /* before authentication, as in Redis */
     RESP_STRANGER_BYTES_MAX = 16 << 10,
-    RESP_BULK_SLACK_BYTES = 1 << 10,   /* over limit.value: refused by the command, not by the parser */
-    RESP_RING_MAX = 1 << 16,           /* requests and local replies not yet sent */
+    RESP_BULK_SLACK_BYTES = 1 << 10, /* over limit.value: refused by the command, not by the parser */
+    RESP_RING_MAX = 1 << 16,         /* requests and local replies not yet sent */
     RESP_BUCKETS = 256,
     RESP_NAME_BYTES = 128,
     RESP_WAIT_MS_MAX = 60 * 1000 /* WAIT with 0, or longer: for ever is not offered */
@@ -41,8 +41,8 @@ struct resp_parser {
     struct kv_buf words;      /* an inline command's words, unquoted */
     /* A command that is refused unread: what is left of it is consumed as it comes. */
     bool discarding;
-    uint64_t discard_bytes;   /* of the argument being skipped, its line end included */
-    char error[160];          /* of RESP_REFUSED and RESP_BROKEN, without the '-' */
+    uint64_t discard_bytes; /* of the argument being skipped, its line end included */
+    char error[160];        /* of RESP_REFUSED and RESP_BROKEN, without the '-' */
 };
 struct resp_limits {
     bool is_stranger; /* not authenticated */
@@ -62,8 +62,10 @@ void resp_parser_reset(struct resp_parser *p); /* for the next command */
 void resp_parser_free(struct resp_parser *p);
 
 /* ---- replies in order ---- */
-enum resp_track { RESP_TRACK_NONE, RESP_TRACK_BUCKET, RESP_TRACK_ALL };
-struct resp_slot { /* one command not yet answered on the wire */
+enum resp_track { RESP_TRACK_NONE,
+                  RESP_TRACK_BUCKET,
+                  RESP_TRACK_ALL };
+struct resp_slot {      /* one command not yet answered on the wire */
     struct kv_buf held; /* its reply, waiting for those before it */
     bool is_done, is_silent, is_write;
     uint8_t protocol; /* 2 or 3, as of the command */
@@ -74,7 +76,10 @@ struct resp_pending { /* commands under way, by hash of the key: false alarms on
     uint32_t total, all;
     uint16_t buckets[RESP_BUCKETS];
 };
-enum resp_reply_mode { RESP_REPLY_ON, RESP_REPLY_OFF, RESP_REPLY_SKIP, RESP_REPLY_SKIPPING };
+enum resp_reply_mode { RESP_REPLY_ON,
+                       RESP_REPLY_OFF,
+                       RESP_REPLY_SKIP,
+                       RESP_REPLY_SKIPPING };
 
 /* What a connection has written, for WAIT: the last index in each partition's log. */
 enum { RESP_MARKS_MAX = 16 };
@@ -95,6 +100,7 @@ struct resp_conn { /* gate->state */
     struct resp_marks marks;
     struct kv_buf scratch; /* of a local reply */
     uint8_t protocol;
+    uint32_t keyspace; /* SELECT */
     enum resp_reply_mode mode;
     bool is_authenticated;
     bool is_face;     /* the cluster face: MOVED instead of proxied */
@@ -144,25 +150,25 @@ typedef enum resp_ran resp_run(struct gate *g, const struct kv_slice *a, uint32_
 
 /*   X(NAME, function, arity_min, arity_max, flags, group, since, summary)
  * arity counts the arguments behind the name. */
-#define RESP_LOCAL_COMMANDS(X)                                                                        \
-    X("PING", ping, 0, 1, "fast", "connection", "1.0.0", "Ping the server")                           \
-    X("ECHO", echo, 1, 1, "fast", "connection", "1.0.0", "Echo the given string")                     \
-    X("HELLO", hello, 0, -1, "fast", "connection", "6.0.0", "Handshake with Redis")                   \
-    X("AUTH", auth, 1, -1, "fast", "connection", "1.0.0", "Authenticate to the server")               \
-    X("SELECT", select, 1, 1, "fast", "connection", "1.0.0", "Change the selected database")          \
-    X("QUIT", quit, 0, -1, "fast", "connection", "1.0.0", "Close the connection")                     \
-    X("RESET", reset, 0, 0, "fast", "connection", "6.2.0", "Reset the connection")                    \
-    X("CLIENT", client, 1, -1, "admin", "connection", "2.4.0", "Inspect and control connections")     \
-    X("COMMAND", command, 0, -1, "loading", "server", "2.8.13", "Details of the commands")            \
-    X("INFO", info, 0, -1, "loading", "server", "1.0.0", "Information and statistics of the node")    \
-    X("CONFIG", config, 1, -1, "admin", "server", "2.0.0", "Get or set the node's configuration")     \
-    X("BGSAVE", bgsave, 0, 1, "admin", "server", "1.0.0", "Begins a checkpoint of this node")          \
-    X("TIME", time, 0, 0, "fast", "server", "2.6.0", "The node's wall clock")                         \
-    X("WAIT", wait, 2, 2, "noscript", "generic", "3.0.0", "Followers that hold the writes so far")    \
-    X("CLUSTER", cluster, 1, -1, "", "cluster", "3.0.0", "Slots, nodes and which has which")          \
-    X("READONLY", readonly, 0, 0, "loading stale fast", "cluster", "3.0.0",                           \
-      "On the cluster face: reads of this connection may be answered by followers")                   \
-    X("READWRITE", readwrite, 0, 0, "loading stale fast", "cluster", "3.0.0", "Ends READONLY")        \
+#define RESP_LOCAL_COMMANDS(X)                                                                     \
+    X("PING", ping, 0, 1, "fast", "connection", "1.0.0", "Ping the server")                        \
+    X("ECHO", echo, 1, 1, "fast", "connection", "1.0.0", "Echo the given string")                  \
+    X("HELLO", hello, 0, -1, "fast", "connection", "6.0.0", "Handshake with Redis")                \
+    X("AUTH", auth, 1, -1, "fast", "connection", "1.0.0", "Authenticate to the server")            \
+    X("SELECT", select, 1, 1, "fast", "connection", "1.0.0", "Change the selected database")       \
+    X("QUIT", quit, 0, -1, "fast", "connection", "1.0.0", "Close the connection")                  \
+    X("RESET", reset, 0, 0, "fast", "connection", "6.2.0", "Reset the connection")                 \
+    X("CLIENT", client, 1, -1, "admin", "connection", "2.4.0", "Inspect and control connections")  \
+    X("COMMAND", command, 0, -1, "loading", "server", "2.8.13", "Details of the commands")         \
+    X("INFO", info, 0, -1, "loading", "server", "1.0.0", "Information and statistics of the node") \
+    X("CONFIG", config, 1, -1, "admin", "server", "2.0.0", "Get or set the node's configuration")  \
+    X("BGSAVE", bgsave, 0, 1, "admin", "server", "1.0.0", "Begins a checkpoint of this node")      \
+    X("TIME", time, 0, 0, "fast", "server", "2.6.0", "The node's wall clock")                      \
+    X("WAIT", wait, 2, 2, "noscript", "generic", "3.0.0", "Followers that hold the writes so far") \
+    X("CLUSTER", cluster, 1, -1, "", "cluster", "3.0.0", "Slots, nodes and which has which")       \
+    X("READONLY", readonly, 0, 0, "loading stale fast", "cluster", "3.0.0",                        \
+      "On the cluster face: reads of this connection may be answered by followers")                \
+    X("READWRITE", readwrite, 0, 0, "loading stale fast", "cluster", "3.0.0", "Ends READONLY")     \
     X("ASKING", asking, 0, 0, "fast", "cluster", "3.0.0", "Accepted: ASK is never sent")
 #define X(name, function, amin, amax, flags, group, since, summary) resp_run resp_run_##function;
 RESP_LOCAL_COMMANDS(X)
@@ -179,8 +185,8 @@ extern const uint32_t resp_command_count;
 const struct resp_command *resp_command_find(struct kv_slice name); /* NULL: none */
 
 /* What several of them need. */
-bool resp_word(struct kv_slice text, const char *upper); /* case-insensitive equality */
-bool resp_integer(struct kv_slice text, int64_t *out, struct kv_buf *out_error); /* else a Redis error */
+bool resp_word(struct kv_slice text, const char *upper);                              /* case-insensitive equality */
+bool resp_integer(struct kv_slice text, int64_t *out, struct kv_buf *out_error);      /* else a Redis error */
 void resp_bad_arity(struct kv_buf *out, const char *command, const char *subcommand); /* upper case; NULL: none */
 void resp_bad_subcommand(struct kv_buf *out, const char *command, struct kv_slice word);
 void resp_help(struct kv_buf *out, const char *command, const char *const *lines); /* NULL-terminated */

@@ -37,13 +37,15 @@ static void describe(struct gate *self, struct gate *g, struct kv_buf *out)
     }
     kv_buf_printf(
         out,
-        "id=%llu addr=%s laddr=%s name=%s age=%llu idle=%llu flags=%s db=0 sub=0 psub=0 ssub=0 "
+        "id=%llu addr=%s laddr=%s name=%s age=%llu idle=%llu flags=%s db=%u sub=0 psub=0 ssub=0 "
         "multi=-1 omem=%zu pending=%u cmd=%s user=default redir=-1 resp=%u lib-name=%s "
         "lib-ver=%s\n",
         (unsigned long long)g->id, peer, local, c->name,
         (unsigned long long)((now - g->opened_ns) / KV_SECONDS(1)),
         (unsigned long long)((now > c->active_ns ? now - c->active_ns : 0) / KV_SECONDS(1)),
-        g->closing ? "c" : c->is_readonly ? "r" : "N", g->out->size + c->held_bytes, g->pending, command, c->protocol,
+        g->closing ? "c" : c->is_readonly ? "r"
+                                          : "N",
+        c->keyspace == KV_KEYSPACE_DEFAULT ? 0 : c->keyspace, g->out->size + c->held_bytes, g->pending, command, c->protocol,
         c->lib_name, c->lib_version);
 }
 
@@ -258,7 +260,17 @@ static const char *const help[] = {
 enum resp_ran resp_run_client(struct gate *g, const struct kv_slice *a, uint32_t n,
                               struct kv_buf *out)
 {
-    enum sub { ID, SETNAME, GETNAME, SETINFO, INFO, LIST, KILL, REPLY, NO_EVICT, HELP, SUBS };
+    enum sub { ID,
+               SETNAME,
+               GETNAME,
+               SETINFO,
+               INFO,
+               LIST,
+               KILL,
+               REPLY,
+               NO_EVICT,
+               HELP,
+               SUBS };
     static const struct {
         const char *name;
         int arity_min, arity_max; /* behind the subcommand */

@@ -35,6 +35,7 @@ static const char *word_of(const struct kv_reply *r)
     case KV_CONDITION:
     case KV_BAD_ARGUMENT:
     case KV_WRONG_CLUSTER:
+    case KV_NO_KEYSPACE:
     case KV_VERSION: return "ERR";
     }
     return "ERR"; /* a later version's code, from another node */
@@ -58,7 +59,9 @@ void resp_error_of(const struct kv_reply *r, bool is_write, bool on_face, struct
     const char *word = is_maybe ? "UNCERTAIN" : word_of(r);
     if (on_face && (strcmp(word, "NOLEADER") == 0 || strcmp(word, "NOQUORUM") == 0)) word = "CLUSTERDOWN";
     kv_buf_printf(out, "-%s ", word);
-    if (r->err == KV_CROSS_SHARD) { /* the request itself is wrong, wherever it was noticed */
+    if (r->err == KV_CROSS_SHARD && r->detail.size > 0) { /* not of a hash keyspace */
+        append_line(out, r->detail);
+    } else if (r->err == KV_CROSS_SHARD) { /* the request itself is wrong, wherever it was noticed */
         kv_buf_append_text(out, "Keys in request live in different partitions; give them a common "
                                 "{hashtag}, as in {user1}:name {user1}:mail");
     } else {

@@ -1,3 +1,4 @@
+#include "client/base/key.h"
 #include "client/base/text.h"
 #include "server/gate_resp.h"
 #include <assert.h>
@@ -7,7 +8,7 @@
 /* Commands about the connection itself. */
 
 const struct resp_command resp_commands[] = {
-#define X(name, function, amin, amax, flags, group, since, summary)                                \
+#define X(name, function, amin, amax, flags, group, since, summary) \
     {name, resp_run_##function, amin, amax, flags, group, since, summary},
     RESP_LOCAL_COMMANDS(X)
 #undef X
@@ -95,21 +96,37 @@ enum resp_ran resp_run_echo(struct gate *g, const struct kv_slice *a, uint32_t n
     return RESP_RAN;
 }
 
+/* 0 is `default`, whose own id a client of Redis would take for another database. Else a keyspace's id or name. */
 enum resp_ran resp_run_select(struct gate *g, const struct kv_slice *a, uint32_t n,
                               struct kv_buf *out)
 {
     (void)n;
+    struct resp_conn *c = resp_conn(g);
     int64_t index;
+    if (kv_name_is_valid(a[0]) && !c->is_face) { /* that face is of `default` alone: its slots are what clients know */
+        uint32_t id = g->services->keyspace(g->services->node, a[0]);
+        if (id != 0) {
+            c->keyspace = id;
+            resp_put_status(out, "OK");
+        } else {
+            resp_put_error(out, "ERR no such keyspace: '%.*s' is not known to this node; next: kvctl keyspace list",
+                           (int)a[0].size, (const char *)a[0].data);
+        }
+        return RESP_RAN;
+    }
     if (!resp_integer(a[0], &index, out)) return RESP_RAN;
-    if (index < INT32_MIN || index > INT32_MAX)
+    if (index < INT32_MIN || index > INT32_MAX) {
         resp_put_error(out, "ERR value is out of range, value must between %d and %d", INT32_MIN,
                        INT32_MAX);
-    else if (index != 0 && resp_conn(g)->is_face)
+    } else if (index != 0 && c->is_face) {
         resp_put_error(out, "ERR SELECT is not allowed in cluster mode");
-    else if (index != 0)
-        resp_put_error(out, "ERR DB index is out of range");
-    else
+    } else if (index == 0 || (index > KV_KEYSPACE_DEFAULT &&
+                              g->services->has_keyspace(g->services->node, (uint32_t)index))) {
+        c->keyspace = index == 0 ? KV_KEYSPACE_DEFAULT : (uint32_t)index;
         resp_put_status(out, "OK");
+    } else {
+        resp_put_error(out, "ERR DB index is out of range");
+    }
     return RESP_RAN;
 }
 
@@ -128,6 +145,7 @@ enum resp_ran resp_run_reset(struct gate *g, const struct kv_slice *a, uint32_t 
     (void)a, (void)n;
     struct resp_conn *c = resp_conn(g);
     c->protocol = 2;
+    c->keyspace = KV_KEYSPACE_DEFAULT;
     c->mode = RESP_REPLY_ON;
     c->is_readonly = false;
     c->name[0] = '\0';

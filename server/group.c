@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/birth.h"
+#include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
@@ -146,7 +147,7 @@ static void waiting_overtaken(struct group *g, uint64_t index)
 
 void group_restored(struct group *g, uint64_t index, uint64_t term, uint64_t clock_ms, const struct descriptor *d)
 {
-    g->descriptor = *d;
+    if (group_describe(g, d) != KV_OK) abort(); /* the snapshot was refused if it does not decode */
     g->rowless = false;
     conf_from_descriptor(d, &g->conf);
     g->applied = g->apply_to = index;
@@ -156,6 +157,7 @@ void group_restored(struct group *g, uint64_t index, uint64_t term, uint64_t clo
     raft_restored(g->raft, index, term, &g->conf, env_now_ns(g->w->env));
     waiting_overtaken(g, index);
     map_settle(g->w);
+    if (g->id == KV_PARTITION_SYSTEM) keyspaces_load(g->w);
     group_touch(g);
 }
 

@@ -35,7 +35,9 @@ struct group {
     uint64_t life; /* number of this object in the worker, never used again */
     struct raft *raft;
     void *raft_memory;
-    struct descriptor descriptor;
+    struct descriptor descriptor; /* its list lies in rule_memory */
+    struct kv_key_rule rule;      /* how its keys are encoded, from the descriptor */
+    struct kv_arena rule_memory;
     struct raft_conf conf;
 
     uint64_t applied, applied_term, clock_ms, checkpointed;
@@ -88,7 +90,9 @@ struct group {
 /* Makes the replica that `store` recovered, `rowless` if an install was interrupted. KV_CORRUPT: its log is damaged, or descriptor and log contradict themselves
  * (journaled; such a replica stays away and gets a successor, R4). KV_NO_SPACE: memory. */
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out);
-void group_close(struct group *g);            /* frees; requests are answered */
+void group_close(struct group *g); /* frees; requests are answered */
+/* Takes a new descriptor, with a copy of what it borrows. KV_MALFORMED: its list of labels; nothing has changed. */
+enum kv_err group_describe(struct group *g, const struct descriptor *d);
 void group_job_discard(struct worker_job *j); /* frees what the store never answered */
 void group_touch(struct group *g);            /* something changed: pump at the end of this turn */
 void group_pump(struct group *g);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "server/birth.h"
+#include "server/exec_directory.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/scrub.h"
@@ -294,6 +295,13 @@ static bool apply_one(struct group *g, const struct log_entry *e, const struct a
     return true;
 }
 
+static bool births_fit(const struct group *g, const struct apply_ahead *a)
+{
+    const struct command *c = &a->command;
+    if (a->err != KV_OK || (c->op != KV_OP_SPLIT && c->op != KV_OP_KSCREATE)) return true;
+    return birth_has_room(g, c->op == KV_OP_SPLIT ? 1 : exec_births_max(c->op, c->args, c->arg_count));
+}
+
 /* False: not all could be applied; the group is dead, or the node poisoned, or the log has no room for a birth. */
 static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count)
 {
@@ -302,7 +310,7 @@ static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count
         n = count - done < APPLY_AHEAD_MAX ? count - done : APPLY_AHEAD_MAX;
         apply_look_ahead(g, e + done, n, ahead);
         for (uint32_t i = 0; i < n; i++) {
-            if (ahead[i].err == KV_OK && ahead[i].command.op == KV_OP_SPLIT && !birth_has_room(g, 1)) return false;
+            if (!births_fit(g, &ahead[i])) return false;
             if (!apply_one(g, &e[done + i], &ahead[i])) return false;
         }
     }

@@ -41,6 +41,30 @@ static bool was_always_alone(const struct descriptor *d, const struct store_grou
     return d->replica_count == 1 && d->replica_next == d->replicas[0].id + 1 && d->replicas[0].id == 1;
 }
 
+enum kv_err group_describe(struct group *g, const struct descriptor *d)
+{
+    if (d->list.data == g->descriptor.list.data) { /* none, or the same */
+        if (d->list.size == 0) (void)descriptor_rule(d, NULL, &g->rule);
+        g->descriptor = *d;
+        return KV_OK;
+    }
+    struct kv_arena memory = {0};
+    struct kv_key_rule rule;
+    struct descriptor own = *d;
+    own.list = kv_arena_copy(&memory, d->list);
+    if (d->list.size > 0 && own.list.data == NULL) abort(); /* out of memory: the log replays it exactly */
+    enum kv_err err = descriptor_rule(&own, &memory, &rule);
+    if (err != KV_OK) {
+        kv_arena_free(&memory);
+        return err;
+    }
+    kv_arena_free(&g->rule_memory);
+    g->rule_memory = memory;
+    g->rule = rule;
+    g->descriptor = own;
+    return KV_OK;
+}
+
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out)
 {
     bool rowless = sg->state == CHECKPOINT_GROUP_INSTALLING;
@@ -53,7 +77,9 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
     g->replica = sg->replica;
     g->life = ++w->lives;
     g->rowless = rowless;
-    enum kv_err err = descriptor_decode(sg->descriptor, &g->descriptor);
+    struct descriptor d;
+    enum kv_err err = descriptor_decode(sg->descriptor, &d);
+    if (err == KV_OK) err = group_describe(g, &d);
     if (err != KV_OK) {
         free(g);
         return KV_CORRUPT;
@@ -86,6 +112,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
     if (g->raft_memory == NULL || runs == NULL) {
         free(g->raft_memory);
         free(runs);
+        kv_arena_free(&g->rule_memory);
         free(g);
         return KV_NO_SPACE;
     }
@@ -123,6 +150,7 @@ void group_close(struct group *g)
     if (g->stalled != NULL) append_free(g->stalled);
     staged_free(&g->staged);
     free(g->raft_memory);
+    kv_arena_free(&g->rule_memory);
     free(g);
 }
 

@@ -6,6 +6,7 @@
 
 #include "server/auth.h"
 #include "server/cluster_face.h"
+#include "server/keyspaces.h"
 #include "server/peer.h"
 #include "server/request.h"
 
@@ -20,14 +21,14 @@ struct conn {
     struct env_conn socket;
     struct gate gate;
     struct host *h;
-    struct conn *prev, *next;         /* all connections */
+    struct conn *prev, *next; /* all connections */
     struct conn *dirty_next;
     bool is_dirty, open, dead, writing, reading, blocked;
     struct kv_buf in, out, sending;
     struct env_write write;
     struct kv_slice part;
-    size_t sent;                      /* of `sending` */
-    uint64_t progress_ns;             /* when output last moved, or began to wait */
+    size_t sent;          /* of `sending` */
+    uint64_t progress_ns; /* when output last moved, or began to wait */
 };
 
 enum { FRONTS = 3 };
@@ -223,8 +224,7 @@ static enum kv_err submit(struct gate *g, const struct kv_request *body)
     if (!g->is_node && g->pending >= w->config->requests_max) return KV_BUSY;
     struct request *r = request_make(w);
     if (r == NULL) {
-        struct kv_reply reply = {.id = body->id, .err = KV_BUSY, .retry_after_ms = 50, .node = w->node_id,
-                                 .detail = kv_str("the node is over limit.queue")};
+        struct kv_reply reply = {.id = body->id, .err = KV_BUSY, .retry_after_ms = 50, .node = w->node_id, .detail = kv_str("the node is over limit.queue")};
         g->ops->reply(g, &reply);
         return KV_OK;
     }
@@ -333,6 +333,17 @@ static struct env_conn *accept_conn(struct env_listener *l, const struct env_add
     return &c->socket;
 }
 
+static uint32_t keyspace_named(void *node, struct kv_slice name)
+{
+    const struct kv_keyspace *k = keyspaces_named(node, name);
+    return k == NULL ? 0 : k->id;
+}
+
+static bool has_keyspace(void *node, uint32_t id)
+{
+    return keyspaces_find(node, id) != NULL;
+}
+
 /* ---- life ---- */
 
 enum kv_err host_create(struct worker *w, struct host **out)
@@ -351,6 +362,8 @@ enum kv_err host_create(struct worker *w, struct host **out)
                                          .auth_required = auth_required,
                                          .auth = auth_start,
                                          .replicas_connected = replicas_connected,
+                                         .keyspace = keyspace_named,
+                                         .has_keyspace = has_keyspace,
                                          .checkpoint = checkpoint,
                                          .owner = cluster_face_owner,
                                          .range_next = cluster_face_range_next,

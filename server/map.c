@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/keyspaces.h"
 #include "server/peer.h"
 
 enum { TELL_MAX = 256 }; /* descriptors a tick, to each node */
@@ -160,7 +161,10 @@ void map_remove_group(struct worker *w, struct group *g)
     p->leader = group_leader_node(g);
     p->term = raft_term_now(g->raft);
     p->told = malloc(sizeof *p->told);
-    if (p->told != NULL) *p->told = g->descriptor;
+    if (p->told != NULL) {
+        *p->told = g->descriptor;
+        p->told->list = kv_slice(NULL, 0);
+    }
     if (p->leader == w->node_id) p->leader = 0;
     p->group = NULL;
     map_settle(w);
@@ -185,7 +189,9 @@ void map_tell_again(struct worker *w)
 static void tell(struct group *g, struct kv_buf *bytes)
 {
     kv_buf_clear(bytes);
-    descriptor_encode(&g->descriptor, bytes);
+    struct descriptor d = g->descriptor;
+    d.list = kv_slice(NULL, 0);
+    descriptor_encode(&d, bytes);
     if (bytes->failed) return; /* short of memory: again with the next change */
     peers_send_descriptor(g->w->peers, kv_buf_slice(bytes), raft_term_now(g->raft));
 }
@@ -207,6 +213,7 @@ void map_tick(struct worker *w)
         }
         g->is_to_tell = false;
         if (!group_leads(g)) continue;
+        if (g->id == KV_PARTITION_SYSTEM) keyspaces_tell(w);
         tell(g, &bytes);
         told++;
     }
@@ -229,7 +236,7 @@ static void learn_parents(struct worker *w, struct partition *child, const struc
 void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, uint64_t term)
 {
     struct partition *p = make(w, d->id);
-    if (p == NULL || p->group != NULL) return; /* who has a replica knows by itself, or will */
+    if (p == NULL || p->group != NULL || keyspaces_is_gone(w, d->keyspace)) return; /* who has a replica knows by itself, or will */
     if (term >= p->term) {
         p->term = term;
         p->leader = leader;
@@ -239,6 +246,7 @@ void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, ui
     struct descriptor *copy = p->told == NULL ? malloc(sizeof *copy) : p->told;
     if (copy == NULL) return;
     *copy = *d;
+    copy->list = kv_slice(NULL, 0); /* borrowed, and of no use to who only looks keys up */
     p->told = copy;
     map_changed(w);
 }
@@ -247,6 +255,22 @@ void map_learn_leader(struct worker *w, uint32_t id, uint32_t leader)
 {
     struct partition *p = map_get(w, id);
     if (p != NULL && p->group == NULL && leader != 0) p->leader = leader;
+}
+
+void map_forget(struct worker *w)
+{
+    uint32_t cursor = 0;
+    bool any = false;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
+        struct partition *p = v;
+        if (p->told == NULL || !keyspaces_is_gone(w, p->told->keyspace)) continue;
+        free(p->told);
+        p->told = NULL; /* the line stays: what is under way comes back to it */
+        any = true;
+    }
+    if (any) map_settle(w); /* at once: nothing may be found without a descriptor */
 }
 
 void map_free(struct worker *w)

@@ -55,5 +55,6 @@ void map_tell_again(struct worker *w); /* a link came up */
 void map_tick(struct worker *w);
 void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, uint64_t term);
 void map_learn_leader(struct worker *w, uint32_t id, uint32_t leader); /* from a refusal; 0: nothing */
+void map_forget(struct worker *w);                                     /* what was told of partitions of dropped keyspaces */
 void map_free(struct worker *w);
 #endif

@@ -13,6 +13,7 @@
 struct group;
 struct partition;
 struct host;
+struct keyspaces;
 struct peers;
 struct request;
 struct worker_job;
@@ -67,9 +68,11 @@ struct worker {
     uint64_t deadlines_ns;        /* the next walk in any case */
     uint64_t walk;                /* number of the last walk, or the one under way */
     uint64_t turns, read_turn;    /* turn counter, and the last turn that served a read (R5) */
+    struct keyspaces *keyspaces;  /* what partition 0 says there is */
     struct scan_cursors *cursors; /* SCAN handles (fan.c) */
 
-    struct exec exec; /* reused for every command */
+    struct exec exec;        /* reused for every command */
+    struct exec_place place; /* of partition 0's commands */
     struct exec_state exec_state;
     struct kv_buf exec_reply, exec_rows, command;
     struct kv_arena arena; /* of the command being applied */
@@ -105,7 +108,8 @@ uint64_t worker_random(struct worker *w);
 void worker_add_group(struct worker *w, struct group *g);
 /* Begins a replica, not amid an entry: from its first, or, `owed_index` not 0, with a snapshot to come. False: refused. */
 struct descriptor;
-bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index);
+bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index,
+                           uint64_t owed_term);
 void worker_remove_group(struct worker *w, struct group *g); /* frees it; its requests are answered */
 
 /* status.c */

@@ -9,6 +9,7 @@
 #include "server/birth.h"
 #include "server/group.h"
 #include "server/host.h"
+#include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
 #include "server/peer_codec.h"
@@ -518,6 +519,14 @@ uint64_t peer_birthmark(const struct peers *p, uint32_t node)
                                                                   : 0;
 }
 
+void peers_send_directory(struct peers *p, const struct peer_directory *d)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct peer *peer = ready_peer(p, p->list[i].node->id);
+        if (peer != NULL) peer_put_directory(&peer->batch, d);
+    }
+}
+
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term)
 {
     for (uint32_t i = 0; i < p->count; i++) {
@@ -674,6 +683,12 @@ static void got_told(void *context, struct kv_slice descriptor, uint64_t term)
     if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->peer->node->id, term);
 }
 
+static void got_directory(void *context, const struct peer_directory *d)
+{
+    struct receiver *v = context;
+    keyspaces_learn(v->p->w, d);
+}
+
 static void got_scrub(void *context, const struct peer_scrub *s)
 {
     struct receiver *v = context;
@@ -690,7 +705,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .scrub = got_scrub};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

@@ -34,7 +34,10 @@ void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l);
 /* "That replica is yours, and was born without you." */
 void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica);
 uint64_t peer_birthmark(const struct peers *p, uint32_t node); /* store_birthmark(); 0: not known, or impaired */
-/* To all that are connected: "I lead this partition". */
+/* To all that are connected: the keyspaces, as partition 0 has them. */
+struct peer_directory;
+void peers_send_directory(struct peers *p, const struct peer_directory *d);
+/* Likewise: "I lead this partition". */
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term);
 struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);

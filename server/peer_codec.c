@@ -1,5 +1,7 @@
 #include "server/peer_codec.h"
 
+#include <stdlib.h>
+
 #include "client/base/proto.h"
 #include "peer.pb-c.h"
 #include "server/scrub.h"
@@ -11,7 +13,8 @@ enum { FIELD_RAFT = 1,
        FIELD_SNAPSHOT = 4,
        FIELD_SCRUB = 5,
        FIELD_TOLD = 6,
-       FIELD_BIRTH = 7 };
+       FIELD_BIRTH = 7,
+       FIELD_DIRECTORY = 8 };
 
 static void put_varint(struct kv_buf *b, uint64_t v)
 {
@@ -166,6 +169,30 @@ void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t 
     put_field(b, FIELD_TOLD, &p.base);
 }
 
+/* Short of memory nobody is told; the next change, or link, tells again. */
+void peer_put_directory(struct kv_buf *b, const struct peer_directory *d)
+{
+    Kv__Peer__Directory p = KV__PEER__DIRECTORY__INIT;
+    p.keyspaces = calloc(d->count + 1, sizeof *p.keyspaces);
+    if (p.keyspaces == NULL) return;
+    p.version = d->version;
+    p.next = d->next;
+    p.n_keyspaces = d->count;
+    for (uint32_t i = 0; i < d->count; i++) p.keyspaces[i] = kv_proto_bytes(d->keyspaces[i]);
+    put_field(b, FIELD_DIRECTORY, &p.base);
+    free(p.keyspaces);
+}
+
+static enum kv_err read_directory(const Kv__Peer__Directory *p, struct kv_arena *arena, const struct peer_reader *reader)
+{
+    struct kv_slice *keyspaces = kv_arena_alloc(arena, (p->n_keyspaces + 1) * sizeof *keyspaces);
+    if (keyspaces == NULL) return KV_TOO_BIG;
+    for (size_t i = 0; i < p->n_keyspaces; i++) keyspaces[i] = kv_proto_slice(p->keyspaces[i]);
+    struct peer_directory d = {.version = p->version, .next = p->next, .count = (uint32_t)p->n_keyspaces, .keyspaces = keyspaces};
+    reader->directory(reader->context, &d);
+    return KV_OK;
+}
+
 static enum kv_err read_raft(const Kv__Peer__Raft *p, struct kv_arena *arena, const struct peer_reader *reader)
 {
     if (p->type > RAFT_READ_REPLY || p->n_entries > ENTRIES_MAX || p->n_runs > p->n_entries) return KV_MALFORMED;
@@ -227,6 +254,10 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
     }
     for (size_t i = 0; i < batch->n_raft; i++) {
         enum kv_err err = read_raft(batch->raft[i], arena, reader);
+        if (err != KV_OK) return err;
+    }
+    if (batch->directory != NULL && reader->directory != NULL) {
+        enum kv_err err = read_directory(batch->directory, arena, reader);
         if (err != KV_OK) return err;
     }
     for (size_t i = 0; i < batch->n_told && reader->told != NULL; i++)

@@ -20,6 +20,12 @@ struct peer_lost {
     bool unborn, gone;
 };
 void peer_put_lost(struct kv_buf *b, const struct peer_lost *l);
+struct peer_directory {
+    uint64_t version;
+    uint32_t next, count;
+    const struct kv_slice *keyspaces;
+};
+void peer_put_directory(struct kv_buf *b, const struct peer_directory *d);
 void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica);
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
@@ -34,6 +40,7 @@ struct peer_reader { /* what peer_batch_read() calls for each part, in this orde
     void (*birth)(void *context, struct kv_slice descriptor, raft_id replica); /* NULL: ignored */
     void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
     void (*snapshot)(void *context, const struct peer_snapshot *s);
+    void (*directory)(void *context, const struct peer_directory *d);       /* NULL: ignored */
     void (*told)(void *context, struct kv_slice descriptor, uint64_t term); /* NULL: ignored */
     void (*scrub)(void *context, const struct peer_scrub *s);               /* before raft: it may concern an entry there; NULL: ignored */
 };

@@ -7,6 +7,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/peer.h"
 
@@ -16,7 +17,9 @@
 
 enum {
     SPARES_MAX = 4096, /* about 1 MiB */
-    DEADLINES_MS = 50  /* how often all open requests are walked if none of them is parked */
+    DEADLINES_MS = 50, /* how often all open requests are walked if none of them is parked */
+    NEWS_MS = 20,      /* how long, so many times, news of a keyspace may take to come here */
+    NEWS_TRIES = 25
 };
 
 static void open_add(struct request *r)
@@ -301,18 +304,40 @@ static void finish_resp_error(struct request *r, enum kv_err err, struct kv_buf 
     request_finish(r, &reply);
 }
 
-/* The partition of every key if they agree. KV_CROSS_SHARD; KV_TOO_BIG: a key; KV_NO_LEADER: no such partition is known. */
-static enum kv_err one_partition(struct request *r, const struct kv_op_info *info, struct partition **out)
+struct partition *request_partition(const struct worker *w, struct kv_slice encoded)
 {
-    struct worker *w = r->w;
+    bool has_slot = encoded.size >= KV_KEY_PREFIX_BYTES_MAX && kv_key_keyspace(encoded) == KV_KEYSPACE_DEFAULT &&
+                    kv_key_slot(encoded) < KV_SLOTS;
+    return has_slot ? map_slot(w, kv_key_slot(encoded)) : map_find(w, encoded);
+}
+
+enum kv_err request_partition_of(const struct worker *w, const struct kv_key_rule *rule, struct kv_slice key,
+                                 struct partition **out)
+{
+    if (rule == &kv_key_rule_default) {
+        if (key.size > KV_USER_KEY_BYTES_MAX) return KV_TOO_BIG;
+        *out = map_slot(w, kv_slot(key));
+    } else {
+        struct kv_key encoded;
+        enum kv_err err = kv_key_encode(rule, key, &encoded);
+        if (err != KV_OK) return err;
+        *out = map_find(w, kv_key_slice(&encoded));
+    }
+    return *out == NULL ? KV_NO_LEADER : KV_OK;
+}
+
+/* The partition of every key if they agree. KV_CROSS_SHARD; KV_TOO_BIG, KV_NOT_FOUND: a key; KV_NO_LEADER: no such
+ * partition is known. *at: the key that could not be. */
+static enum kv_err one_partition(struct request *r, const struct kv_key_rule *rule, const struct kv_op_info *info,
+                                 struct partition **out, struct kv_slice *at)
+{
     uint32_t first, step;
     uint32_t count = kv_op_keys(info, r->body.arg_count, &first, &step);
-    struct partition *p = NULL;
+    struct partition *p = NULL, *of = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        struct kv_slice key = r->body.args[first + i * step];
-        if (key.size > KV_USER_KEY_BYTES_MAX) return KV_TOO_BIG;
-        struct partition *of = map_slot(w, kv_slot(key));
-        if (of == NULL) return KV_NO_LEADER;
+        *at = r->body.args[first + i * step];
+        enum kv_err err = request_partition_of(r->w, rule, *at, &of);
+        if (err != KV_OK) return err;
         if (p != NULL && of != p) return KV_CROSS_SHARD;
         p = of;
     }
@@ -337,16 +362,69 @@ static bool is_trusted(const struct request *r)
     return r->internal || r->body.hops > 0;
 }
 
+/* By which its keys are encoded. NULL: it has been answered, or waits for this node to hear of a keyspace that
+ * somebody else knows already. */
+static const struct kv_key_rule *rule_of(struct request *r)
+{
+    struct worker *w = r->w;
+    char text[80];
+    if (r->body.keyspace == KV_KEYSPACE_DEFAULT) return &kv_key_rule_default;
+    const struct kv_keyspace *k = keyspaces_find(w, r->body.keyspace);
+    if (k != NULL) return &k->rule;
+    if (!keyspaces_is_gone(w, r->body.keyspace) && (!keyspaces_are_known(w) || r->tries < NEWS_TRIES)) {
+        r->tries++;
+        r->partition = UINT32_MAX;
+        request_park(r, KV_MS(NEWS_MS));
+        return NULL;
+    }
+    snprintf(text, sizeof text, "%u %s", r->body.keyspace,
+             keyspaces_is_gone(w, r->body.keyspace) ? "was dropped" : "was never created");
+    request_fail(r, KV_NO_KEYSPACE, text);
+    return NULL;
+}
+
+static void refuse_keys(struct request *r, const struct kv_key_rule *rule, enum kv_err err, struct kv_slice key)
+{
+    char text[240];
+    const struct kv_keyspace *k = keyspaces_find(r->w, rule->keyspace);
+    struct kv_slice name = k == NULL ? kv_str("?") : k->name;
+    if (err == KV_TOO_BIG) {
+        request_fail(r, err, "key over 480 bytes");
+        return;
+    }
+    if (err == KV_NOT_FOUND) {
+        struct kv_slice label = kv_key_label(rule, key);
+        snprintf(text, sizeof text, "label '%.*s' is in no group of keyspace %.*s, which has no default group",
+                 (int)(label.size < 40 ? label.size : 40), label.size == 0 ? "" : (const char *)label.data, (int)name.size,
+                 (const char *)name.data);
+        request_fail(r, KV_BAD_ARGUMENT, text);
+        return;
+    }
+    if (rule->kind == KV_KEY_HASH) {
+        request_fail(r, err, NULL);
+        return;
+    }
+    snprintf(text, sizeof text, "Keys in request live in different partitions of keyspace %.*s", (int)name.size,
+             (const char *)name.data);
+    request_fail(r, err, text);
+}
+
 static void dispatch(struct request *r, const struct kv_op_info *info)
 {
     struct worker *w = r->w;
     struct partition *p = NULL;
+    struct kv_slice key = {0};
     if (w->map_is_stale) map_settle(w);
-    if (r->body.pinned) {
+    bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+    const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
+    if (rule == NULL) return;
+    if (r->body.pinned && !is_system) {
         p = map_get(w, r->body.partition);
         const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
         if (d == NULL) p = NULL;
-        if (d != NULL && d->range_epoch != r->body.range_epoch) {
+        /* Keys are encoded by the partition's own rule: those of another keyspace have no business there. */
+        bool is_foreign = d != NULL && d->keyspace != r->body.keyspace && r->body.op != KV_OP_KVAWAIT;
+        if (d != NULL && (d->range_epoch != r->body.range_epoch || is_foreign)) {
             request_fail(r, KV_WRONG_SHARD, NULL);
             return;
         }
@@ -360,14 +438,14 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
             request_fail(r, KV_NOT_FOUND, "no such partition; next: kvctl status");
             return;
         }
-    } else if (r->body.keyspace == KV_KEYSPACE_SYSTEM && is_trusted(r)) {
+    } else if (is_system) {
         p = map_get(w, KV_PARTITION_SYSTEM);
         if (p != NULL && map_descriptor(p) == NULL) p = NULL;
     } else {
-        if (fan_start(r)) return;
-        enum kv_err err = one_partition(r, info, &p);
+        if (fan_start(r, rule)) return;
+        enum kv_err err = one_partition(r, rule, info, &p, &key);
         if (err != KV_OK && err != KV_NO_LEADER) {
-            request_fail(r, err, err == KV_TOO_BIG ? "key over 480 bytes" : NULL);
+            refuse_keys(r, rule, err, key);
             return;
         }
     }
@@ -388,6 +466,7 @@ void request_start(struct request *r)
     uint64_t wait = r->body.deadline_ms != 0 ? KV_MS(r->body.deadline_ms) : w->config->resp_deadline;
     r->deadline_ns = worker_event_now_ns(w) + wait;
     r->is_write = info->kind == KV_OP_KIND_W;
+    if (r->body.keyspace == KV_KEYSPACE_SYSTEM && !is_trusted(r)) r->body.keyspace = KV_KEYSPACE_DEFAULT; /* not said */
     if (r->body.arg_count < (uint32_t)info->arity_min ||
         (info->arity_max >= 0 && r->body.arg_count > (uint32_t)info->arity_max)) {
         request_fail(r, KV_BAD_ARGUMENT, "wrong number of arguments");

@@ -39,13 +39,18 @@ struct request {
     void (*abandon)(struct request *r); /* they go on, and nobody hears of them */
 };
 
+struct group;
 struct request *request_make(struct worker *w); /* NULL: over limit.queue or out of memory */
 void request_start(struct request *r);          /* routes and runs it */
 bool request_own(struct request *r);            /* copies the arguments; false: out of memory, and it has been answered */
 void request_finish(struct request *r, const struct kv_reply *reply);
 void request_fail(struct request *r, enum kv_err err, const char *detail); /* applied: no, or maybe if r->maybe */
 void request_absent(struct request *r);                                    /* no replica of its partition is here: waits for one, inside its deadline */
-void request_park(struct request *r, uint64_t delay_ns);                   /* waits for a leader inside its deadline */
+/* The partition that holds an encoded key; NULL: none is known. */
+struct partition *request_partition(const struct worker *w, struct kv_slice encoded);
+/* The same by user key. KV_TOO_BIG, KV_NOT_FOUND (a label nobody listed), KV_NO_LEADER: none is known. */
+enum kv_err request_partition_of(const struct worker *w, const struct kv_key_rule *rule, struct kv_slice key, struct partition **out);
+void request_park(struct request *r, uint64_t delay_ns); /* waits for a leader inside its deadline */
 /* Its partition is not that of its keys any more, and nothing was done: routed anew by them, at once; a sender who named
  * the partition, or forwarded it, is told WRONG_SHARD. */
 void request_redirect(struct request *r);
@@ -57,9 +62,8 @@ void request_drop_all(struct worker *w);
 void request_free_spares(struct worker *w);
 
 /* fan.c: operations over many keys or all partitions, as several requests. True: taken. */
-bool fan_start(struct request *r);
+bool fan_start(struct request *r, const struct kv_key_rule *rule);
 void fan_free_cursors(struct worker *w);
 /* scan.c: KVSCAN and KVCOUNT, over one partition's rows and off the loop. */
-struct group;
 void scan_start(struct group *g, struct request *r);
 #endif

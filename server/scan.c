@@ -19,6 +19,7 @@ struct scan {
     uint32_t group;
     uint64_t clock_ms, deadline_ns;
     bool count_only, is_cut; /* is_cut: the partition ends before the asked range does */
+    enum kv_key_kind kind;
     struct kv_key from, to;
 };
 
@@ -40,11 +41,11 @@ static void key_advance(struct kv_key *k)
     if (k->size > 0) k->bytes[k->size - 1]++;
 }
 
-static void put_row(struct kv_buf *b, const struct store_row *row, const struct value *v)
+static void put_row(struct kv_buf *b, enum kv_key_kind kind, const struct store_row *row, const struct value *v)
 {
     char version[48];
     int n = snprintf(version, sizeof version, "%u:%llu", v->version_epoch, (unsigned long long)v->version_index);
-    resp_put_bulk(b, kv_key_user_hash(row->key));
+    resp_put_bulk(b, kv_key_user(kind, row->key));
     resp_put_bulk(b, v->payload);
     resp_put_bulk(b, kv_slice(version, (size_t)n));
     resp_put_integer(b, (int64_t)v->expire_ms);
@@ -70,7 +71,7 @@ static void scan_done(struct store_scan *io, enum kv_err err)
         }
         if (v.expire_ms != 0 && v.expire_ms <= s->clock_ms) continue;
         live++;
-        if (!s->count_only) put_row(&rows, &io->rows[i], &v);
+        if (!s->count_only) put_row(&rows, s->kind, &io->rows[i], &v);
     }
     if (err == KV_OK) {
         struct kv_key next = {0};
@@ -129,6 +130,7 @@ void scan_start(struct group *g, struct request *r)
     s->group = g->id;
     s->clock_ms = wall > g->clock_ms ? wall : g->clock_ms;
     s->count_only = count;
+    s->kind = g->rule.kind;
     s->io = (struct store_scan){.done = scan_done,
                                 .class = STORE_DATA,
                                 .range = {kv_key_slice(&s->from), kv_key_slice(&s->to)},

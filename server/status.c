@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "client/base/text.h"
-#include "server/group.h"
 #include "server/host.h"
+#include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/peer.h"
 
@@ -46,6 +46,9 @@ void status_json(struct worker *w, struct kv_buf *out)
     store_stats(w->store, &st);
     uint64_t now = env_now_ns(w->env), id = store_id(w->store);
     uint8_t store[8];
+    uint32_t keyspaces;
+    uint64_t directory;
+    (void)keyspaces_all(w, &keyspaces, &directory);
     for (int i = 0; i < 8; i++) store[i] = (uint8_t)(id >> (56 - 8 * i));
     kv_buf_printf(out, "{\"node\":%u,\"store\":\"", w->node_id);
     kv_hex_encode(out, kv_slice(store, sizeof store));
@@ -53,13 +56,13 @@ void status_json(struct worker *w, struct kv_buf *out)
     kv_json_string(out, kv_str(w->config->cluster_name));
     kv_buf_printf(out,
                   ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
-                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"groups\":[",
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"groups\":[",
                   KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
                   store_is_full(w->store) ? "true" : "false", w->clock.alarm ? "true" : "false",
                   (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
-                  peer_connected_count(w->peers));
+                  peer_connected_count(w->peers), (unsigned long long)directory);
     const char *comma = "";
     for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
         struct raft_status s;
@@ -81,6 +84,27 @@ void status_json(struct worker *w, struct kv_buf *out)
     kv_buf_append_text(out, "]}");
 }
 
+/* And those that others told of. */
+static struct kv_partition_info *map_told(struct worker *w, struct kv_partition_info *here, uint32_t *count)
+{
+    const struct partition *at;
+    uint32_t all = *count;
+    struct kv_partition_info *out = kv_arena_alloc(&w->arena, (*count + w->range_count + 1) * sizeof *out);
+    if (out == NULL) return here;
+    if (all > 0) memcpy(out, here, all * sizeof *out);
+    for (uint32_t i = 0; (at = map_at(w, i)) != NULL; i++) {
+        const struct descriptor *d = map_descriptor(at);
+        if (at->group != NULL) continue;
+        struct kv_partition_info *p = &out[all++];
+        *p = (struct kv_partition_info){.id = d->id, .keyspace = d->keyspace, .range_epoch = d->range_epoch, .conf_epoch = d->conf_epoch, .leader = map_leader(at), .from = kv_key_slice(&d->from), .to = kv_key_slice(&d->to)};
+        for (uint32_t r = 0; r < d->replica_count && p->node_count < KV_REPLICAS_MAX; r++)
+            if (d->replicas[r].role == DESCRIPTOR_VOTER) p->nodes[p->node_count++] = d->replicas[r].node;
+        if (p->node_count == 0) all--; /* in the middle of a change: told anew in a moment */
+    }
+    *count = all;
+    return out;
+}
+
 void status_map(struct worker *w, struct kv_buf *out)
 {
     struct kv_node_info nodes[CONFIG_NODES_MAX + 1];
@@ -94,19 +118,13 @@ void status_map(struct worker *w, struct kv_buf *out)
     if (map.node_count == 0)
         nodes[map.node_count++] = (struct kv_node_info){
             .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port, .resp = (uint16_t)w->config->resp_port, .resp_cluster = (uint16_t)w->config->resp_cluster_port, .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
-    for (uint32_t at = 0; map_at(w, at) != NULL; at++) {
-        const struct partition *part = map_at(w, at);
-        const struct descriptor *d = map_descriptor(part);
-        struct kv_partition_info *p = &partitions[map.partition_count++];
-        *p = (struct kv_partition_info){.id = d->id,
-                                        .keyspace = d->keyspace,
-                                        .range_epoch = d->range_epoch,
-                                        .conf_epoch = d->conf_epoch,
-                                        .leader = map_leader(part),
-                                        .from = kv_key_slice(&d->from),
-                                        .to = kv_key_slice(&d->to)};
-        for (uint32_t i = 0; i < d->replica_count && p->node_count < KV_REPLICAS_MAX; i++)
-            if (d->replicas[i].role == DESCRIPTOR_VOTER) p->nodes[p->node_count++] = d->replicas[i].node;
+    map.partitions = map_told(w, partitions, &map.partition_count);
+    uint32_t count;
+    const struct kv_keyspace *all = keyspaces_all(w, &count, &map.directory);
+    map.keyspaces = kv_arena_alloc(&w->arena, count * sizeof *map.keyspaces);
+    for (uint32_t i = 0; map.keyspaces != NULL && i < count; i++) {
+        map.keyspaces[map.keyspace_count] = all[i];
+        map.keyspaces[map.keyspace_count++].split_count = 0; /* where partitions are says the map itself */
     }
     kv_map_encode(&map, out);
 }

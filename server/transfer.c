@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "server/group.h"
+#include "server/keyspaces.h"
 
 enum { CHUNK_BYTES = 512 << 10 };
 
@@ -368,18 +369,28 @@ static void chunk_written(struct store_chunk *c, enum kv_err err)
     }
 }
 
+static bool descriptor_is_whole(struct kv_slice bytes, struct descriptor *out)
+{
+    struct kv_arena arena = {0};
+    struct kv_key_rule rule;
+    bool ok = descriptor_decode(bytes, out) == KV_OK && descriptor_rule(out, &arena, &rule) == KV_OK;
+    kv_arena_free(&arena);
+    return ok;
+}
+
 static struct inbound *inbound_make(struct worker *w, uint32_t node, const struct peer_snapshot *s)
 {
     struct inbound *in = calloc(1, sizeof *in);
     if (in == NULL) return NULL;
     in->descriptor_bytes = malloc(s->descriptor.size + 1);
-    if (in->descriptor_bytes == NULL || descriptor_decode(s->descriptor, &in->descriptor) != KV_OK ||
-        in->descriptor.id != s->group) {
+    if (in->descriptor_bytes != NULL && s->descriptor.size > 0)
+        memcpy(in->descriptor_bytes, s->descriptor.data, s->descriptor.size);
+    if (in->descriptor_bytes == NULL || !descriptor_is_whole(kv_slice(in->descriptor_bytes, s->descriptor.size), &in->descriptor) ||
+        in->descriptor.id != s->group || keyspaces_is_gone(w, in->descriptor.keyspace)) {
         free(in->descriptor_bytes);
         free(in);
         return NULL;
     }
-    memcpy(in->descriptor_bytes, s->descriptor.data, s->descriptor.size);
     in->w = w;
     in->group = s->group;
     in->node = node;
@@ -448,6 +459,13 @@ void transfer_receive(struct worker *w, uint32_t node, const struct peer_snapsho
     memcpy(in->chunk.file, in->snapshot.file, sizeof in->chunk.file);
     in->busy = true;
     store_chunk_write(w->store, &in->chunk);
+}
+
+bool transfer_is_inbound(const struct worker *w, uint32_t group)
+{
+    for (const struct inbound *in = w->inbound; in != NULL; in = in->next)
+        if (in->group == group) return true;
+    return false;
 }
 
 /* A sender that gave up, or died, does not say so; what it sent may be as large as the disk. */

@@ -7,6 +7,7 @@
 #include "client/base/text.h"
 #include "server/auth.h"
 #include "server/host.h"
+#include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
 #include "server/peer.h"
@@ -121,6 +122,8 @@ void worker_add_group(struct worker *w, struct group *g)
 {
     if (!kv_map_put(&w->groups, g->id, g)) abort(); /* out of memory at start: nothing to lose yet */
     map_add_group(w, g);
+    if (g->id == KV_PARTITION_SYSTEM && !g->rowless) keyspaces_load(w);
+    keyspaces_look_again(w);
     group_touch(g);
 }
 
@@ -205,7 +208,8 @@ static void created(struct log_append *a, enum kv_err err)
     free(c);
 }
 
-bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index)
+bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index,
+                           uint64_t owed_term)
 {
     struct creation *c = calloc(1, sizeof *c);
     struct kv_buf bytes = {0};
@@ -213,7 +217,7 @@ bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_
     enum kv_err err = KV_NO_SPACE;
     if (c != NULL && !bytes.failed) {
         *c = (struct creation){.append.done = created, .w = w, .partition = d->id, .is_first = owed_index == 0};
-        err = store_group_create(w->store, d->id, replica, kv_buf_slice(&bytes), owed_index, 0, &c->append);
+        err = store_group_create(w->store, d->id, replica, kv_buf_slice(&bytes), owed_index, owed_term, &c->append);
     }
     kv_buf_free(&bytes);
     if (err != KV_OK) free(c);
@@ -228,7 +232,7 @@ static void create_group(struct worker *w, uint32_t partition)
     raft_id replica = 0;
     for (uint32_t i = 0; i < d.replica_count; i++)
         if (d.replicas[i].node == w->node_id) replica = d.replicas[i].id;
-    if (replica != 0 && !worker_create_replica(w, &d, replica, 0)) open_failed(w, partition, KV_NO_SPACE);
+    if (replica != 0 && !worker_create_replica(w, &d, replica, 0, 0)) open_failed(w, partition, KV_NO_SPACE);
 }
 
 /* ---- life ---- */
@@ -333,7 +337,8 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     snprintf(why, why_size, "out of memory");
     err = KV_NO_SPACE;
     w->auth = auth_create(w);
-    if (w->auth == NULL) goto fail;
+    w->keyspaces = keyspaces_create(w);
+    if (w->auth == NULL || w->keyspaces == NULL) goto fail;
     err = peers_create(w, &w->peers);
     if (err == KV_OK) err = host_create(w, &w->host);
     if (err == KV_OK) err = open_groups(w, why, why_size);
@@ -458,6 +463,7 @@ static void tick(struct env_timer *t)
     host_tick(w->host, now);
     request_tick(w, now);
     transfer_expire_inbound(w, now);
+    keyspaces_tick(w);
     release_log(w);
     worker_turn(w);
     if (w->stopping && !yields) stop_step(w, now); /* what was yielded leaves first */
@@ -513,6 +519,7 @@ void worker_destroy(struct worker *w)
     }
     peers_destroy(w->peers);
     auth_destroy(w->auth);
+    keyspaces_destroy(w->keyspaces);
     fan_free_cursors(w);
     exec_free(&w->exec);
     kv_buf_free(&w->exec_reply);

@@ -42,6 +42,8 @@ void descriptor_encode(const struct descriptor *d, struct kv_buf *out)
     m.value_bytes_max = d->value_bytes_max;
     m.has_dedup_retention_ms = d->dedup_retention_ms != 0;
     m.dedup_retention_ms = d->dedup_retention_ms;
+    m.has_list = d->list.size > 0;
+    m.list = kv_proto_bytes(d->list);
     size_t size = kv__store__descriptor__get_packed_size(&m);
     uint8_t *into = kv_buf_reserve(out, size);
     if (into == NULL) return;
@@ -49,6 +51,8 @@ void descriptor_encode(const struct descriptor *d, struct kv_buf *out)
     assert(packed == size);
     kv_buf_commit(out, packed);
 }
+
+enum { LIST_FIELD = 12 }; /* of message Descriptor */
 
 static enum kv_err key_from(ProtobufCBinaryData bytes, struct kv_key *out)
 {
@@ -86,11 +90,67 @@ static enum kv_err descriptor_from(const Kv__Store__Descriptor *m, struct descri
 enum kv_err descriptor_decode(struct kv_slice bytes, struct descriptor *out)
 {
     struct kv_arena arena;
-    kv_arena_init(&arena, 64 << 10); /* a legal descriptor takes a few KiB */
+    kv_arena_init(&arena, 256 << 10); /* a legal descriptor takes a few KiB, and its labels up to 80 */
     enum kv_err err;
     const Kv__Store__Descriptor *m =
         (const Kv__Store__Descriptor *)kv_proto_unpack(&kv__store__descriptor__descriptor, bytes, &arena, &err);
     if (m != NULL) err = descriptor_from(m, out);
+    if (m != NULL && err == KV_OK && m->has_list) out->list = command_field_bytes(bytes, LIST_FIELD); /* not the arena's copy */
     kv_arena_free(&arena);
     return err;
+}
+
+/* ---- lists of labels ---- */
+
+void descriptor_list_encode(const struct kv_key_rule *rule, uint32_t first, uint32_t end, struct kv_buf *out)
+{
+    struct kv_arena arena = {0};
+    Kv__Store__Label *labels = kv_arena_alloc(&arena, (rule->label_count + 1) * sizeof *labels);
+    Kv__Store__Label **pointers = kv_arena_alloc(&arena, (rule->label_count + 1) * sizeof *pointers);
+    Kv__Store__List m = KV__STORE__LIST__INIT;
+    m.delimiter = rule->delimiter;
+    m.labels = pointers;
+    for (uint32_t i = 0; labels != NULL && pointers != NULL && i < rule->label_count; i++) {
+        if (rule->labels[i].bucket < first || rule->labels[i].bucket >= end) continue;
+        Kv__Store__Label *l = &labels[m.n_labels];
+        *l = (Kv__Store__Label)KV__STORE__LABEL__INIT;
+        l->text = kv_proto_bytes(rule->labels[i].text);
+        l->bucket = rule->labels[i].bucket;
+        pointers[m.n_labels++] = l;
+    }
+    m.has_rest = rule->has_rest && rule->rest >= first && rule->rest < end;
+    m.rest = rule->rest;
+    uint8_t *into = labels == NULL || pointers == NULL ? NULL : kv_buf_reserve(out, kv__store__list__get_packed_size(&m));
+    if (into == NULL) out->failed = true;
+    else kv_buf_commit(out, kv__store__list__pack(&m, into));
+    kv_arena_free(&arena);
+}
+
+static enum kv_err labels_from(const Kv__Store__List *m, struct kv_arena *arena, struct kv_key_rule *out)
+{
+    if (m->n_labels > KV_LABELS_MAX) return KV_TOO_BIG;
+    if (m->delimiter > UINT8_MAX || m->rest > UINT16_MAX) return KV_MALFORMED;
+    struct kv_label *labels = kv_arena_alloc(arena, (m->n_labels + 1) * sizeof *labels);
+    if (labels == NULL) return KV_TOO_BIG;
+    for (uint32_t i = 0; i < m->n_labels; i++) {
+        if (m->labels[i]->bucket > UINT16_MAX) return KV_MALFORMED;
+        labels[i] = (struct kv_label){kv_proto_slice(m->labels[i]->text), (uint16_t)m->labels[i]->bucket};
+        if (i > 0 && kv_slice_cmp(labels[i - 1].text, labels[i].text) >= 0) return KV_MALFORMED; /* lookups count on it */
+    }
+    out->delimiter = (uint8_t)m->delimiter;
+    out->labels = labels;
+    out->label_count = (uint32_t)m->n_labels;
+    out->has_rest = m->has_rest;
+    out->rest = (uint16_t)m->rest;
+    return KV_OK;
+}
+
+enum kv_err descriptor_rule(const struct descriptor *d, struct kv_arena *arena, struct kv_key_rule *out)
+{
+    enum kv_err err = KV_OK;
+    *out = (struct kv_key_rule){.keyspace = d->keyspace, .kind = (enum kv_key_kind)d->kind};
+    if (d->kind != DESCRIPTOR_LIST || d->list.size == 0) return KV_OK;
+    const Kv__Store__List *m =
+        (const Kv__Store__List *)kv_proto_unpack(&kv__store__list__descriptor, d->list, arena, &err);
+    return m == NULL ? err : labels_from(m, arena, out);
 }

@@ -1,5 +1,7 @@
 #ifndef STORAGE_COMMAND_H
 #define STORAGE_COMMAND_H
+#include <assert.h>
+
 #include "client/base/arena.h"
 #include "client/base/buf.h"
 #include "client/base/err.h"
@@ -55,9 +57,19 @@ struct descriptor {
     uint32_t replica_count;
     uint32_t value_bytes_max;
     uint64_t dedup_retention_ms;
+    struct kv_slice list; /* kind LIST: a List, borrowed from the bytes it was decoded from; whoever keeps the descriptor longer keeps those */
 };
+static_assert((int)DESCRIPTOR_RANGE == KV_KEY_RANGE && (int)DESCRIPTOR_HASH == KV_KEY_HASH &&
+                  (int)DESCRIPTOR_LIST == KV_KEY_LIST,
+              "one numbering");
 void descriptor_encode(const struct descriptor *d, struct kv_buf *out);
 enum kv_err descriptor_decode(struct kv_slice bytes, struct descriptor *out); /* KV_MALFORMED, KV_TOO_BIG */
+/* How the partition's user keys are encoded. Its labels lie in the arena. KV_MALFORMED, KV_TOO_BIG. */
+enum kv_err descriptor_rule(const struct descriptor *d, struct kv_arena *arena, struct kv_key_rule *out);
+/* A List from the labels of a rule whose buckets lie in [first, end), and its rest if that does. */
+void descriptor_list_encode(const struct kv_key_rule *rule, uint32_t first, uint32_t end, struct kv_buf *out);
+/* command_wire.c: the bytes of a message's last field of that number, inside `message`; size 0: none. */
+struct kv_slice command_field_bytes(struct kv_slice message, uint32_t field);
 static inline bool descriptor_is_joint(const struct descriptor *d)
 {
     for (uint32_t i = 0; i < d->replica_count; i++)

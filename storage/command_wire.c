@@ -20,7 +20,10 @@ enum field {
     FIELD_CLIENT = 8,
     FIELD_SEQUENCE = 9
 };
-enum wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
+enum wire { WIRE_VARINT = 0,
+            WIRE_FIXED64 = 1,
+            WIRE_BYTES = 2,
+            WIRE_FIXED32 = 5 };
 enum { VARINT_BYTES_MAX = 10 };
 
 /* ---- packing ---- */
@@ -162,6 +165,16 @@ static bool item_next(struct cursor *c, struct item *out)
     }
     if (out->field == 0) c->failed = true;
     return !c->failed;
+}
+
+struct kv_slice command_field_bytes(struct kv_slice message, uint32_t field)
+{
+    struct cursor c = {message.data, message.data + message.size, false};
+    struct kv_slice found = {0};
+    if (message.size == 0) return found;
+    for (struct item i; item_next(&c, &i);)
+        if (i.field == field && i.wire == WIRE_BYTES) found = i.bytes;
+    return found;
 }
 
 /* Also looks at everything once, so that the second walk cannot fail. */

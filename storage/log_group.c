@@ -23,7 +23,7 @@ enum kv_err log_group_create(struct log *l, uint32_t group, uint32_t replica, ui
     if (g == NULL) return KV_BUSY;
     g->replica = replica;
     g->compacted_index = g->commit = compacted_index;
-    g->compacted_term = compacted_term;
+    g->term = g->compacted_term = compacted_term;
     return log_put_anchor(l, g, LOG_GROUP_BEGINS) ? KV_OK : KV_POISONED;
 }
 

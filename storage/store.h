@@ -74,7 +74,10 @@ enum kv_err store_group_create(struct store *s, uint32_t group, uint32_t replica
 /* A group comes to life by an entry of another one, as part of applying that: its rows are those which stand in its
  * range already. Exists at once; no disk is waited for. It becomes durable as rows do, with the checkpoint that holds the
  * parent's entry, or by applying that again: a life that the log then knows already goes on (unborn until then).
+ * All replicas begin alike behind an index of its own, so that one can be sent to who was not there.
  * KV_CONFLICT: this or a later replica is or was here (R4), nothing happens. Other errors poison. */
+enum { STORE_BIRTH_INDEX = 1,
+       STORE_BIRTH_TERM = 1 };
 enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
                               uint64_t clock_ms);
 bool store_has_room(const struct store *s, uint32_t groups); /* for so many births; else apply the entry later */

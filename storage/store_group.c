@@ -503,7 +503,7 @@ static enum kv_err birth_of_new(struct store *s, uint32_t group, uint32_t replic
     struct group *g = group_add(s, group);
     if (g == NULL || !group_descriptor_set(g, descriptor)) return KV_BUSY;
     g->replica = replica;
-    return log_group_create(s->log, group, replica, 0, 0);
+    return log_group_create(s->log, group, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM);
 }
 
 enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
@@ -523,6 +523,8 @@ enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica,
     g->state = CHECKPOINT_GROUP_LIVE;
     g->unborn = false;
     g->newborn = g->dirty = true;
+    g->applied = STORE_BIRTH_INDEX;
+    g->applied_term = STORE_BIRTH_TERM;
     g->clock_ms = clock_ms;
     store_checkpoint(s, NULL); /* until then what is released of the parent's log ends before that entry */
     return KV_OK;

@@ -77,6 +77,12 @@
     X(KVFLUSH, 70, W, 0, 1, 0, 0, 0)  /* [encoded key]: deletes every key of its partition, and says where that ends */             \
     X(KVCOUNT, 71, R, 2, 2, 0, 0, 0)  /* from, to (encoded keys): live keys of one partition */                                     \
     X(KVAWAIT, 72, R, 2, -1, 0, 0, 0) /* replicas, wait ms, [partition, index].. : how many followers hold them */                  \
+    /* keyspaces: rows of partition 0, and answered by it, whatever keyspace is asked in */                                         \
+    X(KSCREATE, 80, W, 2, 2, 1, 1, 1) /* name, an encoded Keyspace: what is wanted; the reply is what became of it */               \
+    X(KSDROP, 81, W, 1, 1, 1, 1, 1)   /* name */                                                                                    \
+    X(KSALTER, 82, W, 2, 2, 1, 1, 1)  /* name, an encoded Keyspace: refused, nothing of one can be changed yet */                   \
+    X(KSLIST, 83, R, 0, 0, 0, 0, 0)   /* encoded Keyspaces, `default` first */                                                      \
+    X(KSSHOW, 84, R, 1, 1, 1, 1, 1)   /* name; an encoded Keyspace */                                                               \
     /* in the log only: written by the node itself */                                                                               \
     X(NOOP, 96, W, 0, 0, 0, 0, 0)     /* a leader's first entry of its term */                                                      \
     X(CLOCK, 97, W, 0, 0, 0, 0, 0)    /* moves the group clock to the entry's stamp (R14) */                                        \
@@ -98,6 +104,11 @@ enum kv_op {
 #undef X
         KV_OP_CODE_MAX = 127
 };
+
+static inline bool kv_op_is_directory(enum kv_op op)
+{
+    return op >= KV_OP_KSCREATE && op <= KV_OP_KSSHOW;
+}
 
 enum kv_op_kind { KV_OP_KIND_NONE,
                   KV_OP_KIND_R,

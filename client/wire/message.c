@@ -12,7 +12,10 @@
 
 static_assert(sizeof(uint32_t) == sizeof(((Kv__Wire__Request *)0)->op), "op travels as uint32");
 
-enum { FIELD_BYTES_MIN = 2, HOST_BYTES_MAX = 63, PUBLIC_KEY_BYTES = 32, ARGS_ON_STACK = 16 };
+enum { FIELD_BYTES_MIN = 2,
+       HOST_BYTES_MAX = 63,
+       PUBLIC_KEY_BYTES = 32,
+       ARGS_ON_STACK = 16 };
 
 const char *kv_phase_text(enum kv_phase phase)
 {
@@ -284,6 +287,175 @@ static Kv__Wire__Partition *map_partition_message(const struct kv_partition_info
     return m;
 }
 
+/* ---- keyspaces ---- */
+
+const char *kv_key_kind_text(enum kv_key_kind kind)
+{
+    switch (kind) {
+    case KV_KEY_RANGE: return "range";
+    case KV_KEY_HASH: return "hash";
+    case KV_KEY_LIST: return "list";
+    }
+    return "unknown";
+}
+
+static bool group_message(const struct kv_label_group *g, struct kv_arena *arena, Kv__Wire__Group *m)
+{
+    kv__wire__group__init(m);
+    m->name = kv_proto_bytes(g->name);
+    m->labels = kv_arena_alloc(arena, (g->label_count + 1) * sizeof *m->labels);
+    Kv__Wire__Label *labels = kv_arena_alloc(arena, (g->label_count + 1) * sizeof *labels);
+    if (m->labels == NULL || labels == NULL) return false;
+    for (uint32_t i = 0; i < g->label_count; i++) {
+        kv__wire__label__init(&labels[i]);
+        labels[i].text = kv_proto_bytes(g->labels[i].text);
+        labels[i].has_bucket = true;
+        labels[i].bucket = g->labels[i].bucket;
+        m->labels[m->n_labels++] = &labels[i];
+    }
+    return true;
+}
+
+static Kv__Wire__Keyspace *keyspace_message(const struct kv_keyspace *k, struct kv_arena *arena)
+{
+    Kv__Wire__Keyspace *m = kv_arena_alloc(arena, sizeof *m);
+    if (m == NULL) return NULL;
+    kv__wire__keyspace__init(m);
+    m->has_id = k->id != 0;
+    m->id = k->id;
+    m->name = kv_proto_bytes(k->name);
+    m->kind = (uint32_t)k->kind;
+    m->has_partitions = k->partitions != 0;
+    m->partitions = k->partitions;
+    m->has_default_group = k->default_group.size > 0;
+    m->default_group = kv_proto_bytes(k->default_group);
+    m->has_delimiter = m->has_rest = k->kind == KV_KEY_LIST;
+    m->delimiter = k->delimiter;
+    m->has_rest = m->has_rest && k->default_group.size > 0;
+    m->rest = k->rest;
+    m->has_replicas = k->replicas != 0;
+    m->replicas = k->replicas;
+    m->has_value_bytes_max = k->value_bytes_max != 0;
+    m->value_bytes_max = k->value_bytes_max;
+    m->has_dedup_retention_ms = k->dedup_retention_ms != 0;
+    m->dedup_retention_ms = k->dedup_retention_ms;
+    m->has_first_partition = k->first_partition != 0;
+    m->first_partition = k->first_partition;
+    m->n_nodes = k->node_count;
+    m->nodes = (uint32_t *)k->nodes; /* only read */
+    m->splits = kv_arena_alloc(arena, (k->split_count + 1) * sizeof *m->splits);
+    m->groups = kv_arena_alloc(arena, (k->group_count + 1) * sizeof *m->groups);
+    Kv__Wire__Group *groups = kv_arena_alloc(arena, (k->group_count + 1) * sizeof *groups);
+    if (m->splits == NULL || m->groups == NULL || groups == NULL) return NULL;
+    for (uint32_t i = 0; i < k->split_count; i++) m->splits[m->n_splits++] = kv_proto_bytes(k->splits[i]);
+    for (uint32_t i = 0; i < k->group_count; i++) {
+        if (!group_message(&k->groups[i], arena, &groups[i])) return NULL;
+        m->groups[m->n_groups++] = &groups[i];
+    }
+    return m;
+}
+
+void kv_keyspace_encode(const struct kv_keyspace *k, struct kv_buf *out)
+{
+    struct kv_arena arena = {0};
+    const Kv__Wire__Keyspace *m = keyspace_message(k, &arena);
+    if (m != NULL) message_pack(&m->base, -1, out);
+    else out->failed = true;
+    kv_arena_free(&arena);
+}
+
+enum kv_err kv_keyspace_rule(struct kv_keyspace *k, struct kv_arena *arena)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < k->group_count; i++) count += k->groups[i].label_count;
+    struct kv_label *labels = kv_arena_alloc(arena, (count + 1) * sizeof *labels);
+    if (labels == NULL) return KV_TOO_BIG;
+    count = 0;
+    for (uint32_t i = 0; i < k->group_count; i++)
+        for (uint32_t n = 0; n < k->groups[i].label_count; n++) labels[count++] = k->groups[i].labels[n];
+    kv_labels_sort(labels, count);
+    k->rule = (struct kv_key_rule){.keyspace = k->id,
+                                   .kind = k->kind,
+                                   .delimiter = k->delimiter,
+                                   .has_rest = k->default_group.size > 0,
+                                   .rest = k->rest,
+                                   .labels = labels,
+                                   .label_count = count};
+    for (uint32_t i = 1; i < count; i++)
+        if (kv_slice_eq(labels[i - 1].text, labels[i].text)) return KV_CONFLICT;
+    return KV_OK;
+}
+
+static enum kv_err group_read(const Kv__Wire__Group *m, struct kv_arena *arena, struct kv_label_group *out)
+{
+    if (m->name.len > KV_NAME_BYTES_MAX || m->n_labels > KV_LABELS_MAX) return KV_TOO_BIG;
+    *out = (struct kv_label_group){.name = kv_proto_slice(m->name), .label_count = (uint32_t)m->n_labels};
+    out->labels = kv_arena_alloc(arena, (m->n_labels + 1) * sizeof *out->labels);
+    if (out->labels == NULL) return KV_TOO_BIG;
+    for (uint32_t i = 0; i < out->label_count; i++) {
+        if (m->labels[i]->text.len > KV_LABEL_BYTES_MAX) return KV_TOO_BIG;
+        if (m->labels[i]->bucket > UINT16_MAX) return KV_MALFORMED;
+        out->labels[i] = (struct kv_label){kv_proto_slice(m->labels[i]->text), (uint16_t)m->labels[i]->bucket};
+    }
+    return KV_OK;
+}
+
+static enum kv_err keyspace_read(const Kv__Wire__Keyspace *m, struct kv_arena *arena, struct kv_keyspace *out)
+{
+    uint32_t labels = 0;
+    if (m->kind > KV_KEY_LIST || m->delimiter > UINT8_MAX || m->rest > UINT16_MAX) return KV_MALFORMED;
+    if (m->name.len > KV_NAME_BYTES_MAX || m->default_group.len > KV_NAME_BYTES_MAX ||
+        m->partitions > KV_KEYSPACE_PARTITIONS_MAX || m->n_splits >= KV_KEYSPACE_PARTITIONS_MAX ||
+        m->n_groups > KV_KEYSPACE_PARTITIONS_MAX || m->n_nodes > KV_REPLICAS_MAX)
+        return KV_TOO_BIG;
+    *out = (struct kv_keyspace){.id = m->id,
+                                .name = kv_proto_slice(m->name),
+                                .kind = (enum kv_key_kind)m->kind,
+                                .partitions = m->partitions,
+                                .first_partition = m->first_partition,
+                                .split_count = (uint32_t)m->n_splits,
+                                .group_count = (uint32_t)m->n_groups,
+                                .default_group = kv_proto_slice(m->default_group),
+                                .delimiter = (uint8_t)m->delimiter,
+                                .rest = (uint16_t)m->rest,
+                                .replicas = m->replicas,
+                                .value_bytes_max = m->value_bytes_max,
+                                .dedup_retention_ms = m->dedup_retention_ms};
+    out->splits = kv_arena_alloc(arena, (m->n_splits + 1) * sizeof *out->splits);
+    out->groups = kv_arena_alloc(arena, (m->n_groups + 1) * sizeof *out->groups);
+    if (out->splits == NULL || out->groups == NULL) return KV_TOO_BIG;
+    for (; out->node_count < m->n_nodes; out->node_count++) out->nodes[out->node_count] = m->nodes[out->node_count];
+    for (uint32_t i = 0; i < out->split_count; i++) {
+        if (m->splits[i].len > KV_USER_KEY_BYTES_MAX) return KV_TOO_BIG;
+        out->splits[i] = kv_proto_slice(m->splits[i]);
+    }
+    for (uint32_t i = 0; i < out->group_count; i++) {
+        enum kv_err err = group_read(m->groups[i], arena, &out->groups[i]);
+        if (err != KV_OK) return err;
+        labels += out->groups[i].label_count;
+        if (labels > KV_LABELS_MAX) return KV_TOO_BIG;
+    }
+    return kv_keyspace_rule(out, arena);
+}
+
+enum kv_err kv_keyspace_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_keyspace *out)
+{
+    enum { FIELDS_MAX = 2 * KV_KEYSPACE_PARTITIONS_MAX + 64 };
+    enum kv_err err;
+    const Kv__Wire__Keyspace *m =
+        (const Kv__Wire__Keyspace *)message_unpack(&kv__wire__keyspace__descriptor, bytes, FIELDS_MAX, arena, &err);
+    return m == NULL ? err : keyspace_read(m, arena, out);
+}
+
+bool kv_keyspace_copy(const struct kv_keyspace *from, struct kv_arena *arena, struct kv_keyspace *out)
+{
+    struct kv_buf bytes = {0};
+    kv_keyspace_encode(from, &bytes);
+    struct kv_slice own = bytes.failed ? kv_slice(NULL, 0) : kv_arena_copy(arena, kv_buf_slice(&bytes));
+    kv_buf_free(&bytes);
+    return own.data != NULL && kv_keyspace_decode(own, arena, out) == KV_OK;
+}
+
 void kv_map_encode(const struct kv_map_info *map, struct kv_buf *out)
 {
     assert(map->node_count <= KV_NODES_MAX && map->partition_count <= KV_PARTITIONS_MAX);
@@ -302,6 +474,14 @@ void kv_map_encode(const struct kv_map_info *map, struct kv_buf *out)
         m.partitions[i] = map_partition_message(&map->partitions[i], &arena);
         ok = m.partitions[i] != NULL;
     }
+    m.keyspaces = ok ? kv_arena_alloc(&arena, (map->keyspace_count + 1) * sizeof *m.keyspaces) : NULL;
+    ok = m.keyspaces != NULL;
+    for (uint32_t i = 0; ok && i < map->keyspace_count; i++) {
+        m.keyspaces[m.n_keyspaces++] = keyspace_message(&map->keyspaces[i], &arena);
+        ok = m.keyspaces[i] != NULL;
+    }
+    m.has_directory = map->directory != 0;
+    m.directory = map->directory;
     if (ok) {
         message_pack(&m.base, -1, out);
     } else {
@@ -351,11 +531,21 @@ enum kv_err kv_map_decode(struct kv_slice bytes, struct kv_arena *arena, struct 
 {
     enum kv_err err;
     const Kv__Wire__Map *m = (const Kv__Wire__Map *)message_unpack(
-        &kv__wire__map__descriptor, bytes, KV_NODES_MAX + KV_PARTITIONS_MAX + 64, arena, &err);
+        &kv__wire__map__descriptor, bytes, KV_NODES_MAX + KV_PARTITIONS_MAX + 2 * KV_KEYSPACES_MAX + 64, arena,
+        &err);
     if (m == NULL) return err;
-    if (m->n_nodes > KV_NODES_MAX || m->n_partitions > KV_PARTITIONS_MAX) return KV_TOO_BIG;
+    if (m->n_nodes > KV_NODES_MAX || m->n_partitions > KV_PARTITIONS_MAX || m->n_keyspaces > 2 * KV_KEYSPACES_MAX)
+        return KV_TOO_BIG;
     struct kv_map_info map = {.node_count = (uint32_t)m->n_nodes,
-                              .partition_count = (uint32_t)m->n_partitions};
+                              .partition_count = (uint32_t)m->n_partitions,
+                              .keyspace_count = (uint32_t)m->n_keyspaces,
+                              .directory = m->directory};
+    map.keyspaces = kv_arena_alloc(arena, (m->n_keyspaces + 1) * sizeof *map.keyspaces);
+    if (map.keyspaces == NULL) return KV_TOO_BIG;
+    for (size_t i = 0; i < m->n_keyspaces; i++) {
+        err = keyspace_read(m->keyspaces[i], arena, &map.keyspaces[i]);
+        if (err != KV_OK) return err;
+    }
     map.nodes = kv_arena_alloc(arena, m->n_nodes * sizeof *map.nodes);
     map.partitions = kv_arena_alloc(arena, m->n_partitions * sizeof *map.partitions);
     if (map.nodes == NULL || map.partitions == NULL) return KV_TOO_BIG;

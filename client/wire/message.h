@@ -3,32 +3,47 @@
 #include "client/base/arena.h"
 #include "client/base/buf.h"
 #include "client/base/err.h"
+#include "client/base/key.h"
 #include "client/base/op.h"
 
 /* The client protocol as plain structs, and their conversion to and from the
  * protobuf messages of kv.proto. Slices of a decoded message point into the
  * frame or the arena: valid as long as both. */
 enum kv_frame_kind { /* the first byte of every frame */
-    KV_FRAME_REQUEST = 1,
-    KV_FRAME_REPLY = 2,
-    KV_FRAME_PING = 3, /* 8 bytes echoed back as PONG: connection health */
-    KV_FRAME_PONG = 4,
-    KV_FRAME_DRAIN = 5, /* the node is going away: finish and dial another */
-    KV_FRAME_PEER = 16  /* from here on node to node only: server/peer.proto */
+                     KV_FRAME_REQUEST = 1,
+                     KV_FRAME_REPLY = 2,
+                     KV_FRAME_PING = 3, /* 8 bytes echoed back as PONG: connection health */
+                     KV_FRAME_PONG = 4,
+                     KV_FRAME_DRAIN = 5, /* the node is going away: finish and dial another */
+                     KV_FRAME_PEER = 16  /* from here on node to node only: server/peer.proto */
 };
 
-enum kv_level { KV_LEVEL_LINEARIZABLE, KV_LEVEL_LEASE, KV_LEVEL_BOUNDED, KV_LEVEL_ANY };
+enum kv_level { KV_LEVEL_LINEARIZABLE,
+                KV_LEVEL_LEASE,
+                KV_LEVEL_BOUNDED,
+                KV_LEVEL_ANY };
 enum kv_phase { /* where a request ended */
-    KV_PHASE_NONE, KV_PHASE_PARSE, KV_PHASE_ROUTE, KV_PHASE_WAIT_LEADER, KV_PHASE_PROPOSE,
-    KV_PHASE_REPLICATE, KV_PHASE_READ, KV_PHASE_APPLY, KV_PHASE_FORWARD
+                KV_PHASE_NONE,
+                KV_PHASE_PARSE,
+                KV_PHASE_ROUTE,
+                KV_PHASE_WAIT_LEADER,
+                KV_PHASE_PROPOSE,
+                KV_PHASE_REPLICATE,
+                KV_PHASE_READ,
+                KV_PHASE_APPLY,
+                KV_PHASE_FORWARD
 };
 const char *kv_phase_text(enum kv_phase phase);
 
 /* An idempotency key is remembered for five minutes of its partition's clock. Nothing is sent again under it
  * after four, lest it take effect twice. */
-enum { KV_DEDUP_MS = 5 * 60 * 1000, KV_REPEAT_MS_MAX = 4 * 60 * 1000 };
+enum { KV_DEDUP_MS = 5 * 60 * 1000,
+       KV_REPEAT_MS_MAX = 4 * 60 * 1000 };
 
-enum { KV_ARGS_MAX = 1 << 20, KV_CLIENT_BYTES = 16, KV_NODES_MAX = 64, KV_REPLICAS_MAX = 16,
+enum { KV_ARGS_MAX = 1 << 20,
+       KV_CLIENT_BYTES = 16,
+       KV_NODES_MAX = 64,
+       KV_REPLICAS_MAX = 16,
        KV_PARTITIONS_MAX = 1 << 16 };
 
 struct kv_version { /* R16: compared lexicographically; {0,0} = no such key */
@@ -92,11 +107,36 @@ struct kv_partition_info {
     uint32_t nodes[KV_REPLICAS_MAX];
     uint32_t node_count;
 };
+struct kv_label_group {
+    struct kv_slice name;
+    struct kv_label *labels;
+    uint32_t label_count;
+};
+struct kv_keyspace {
+    uint32_t id;
+    struct kv_slice name;
+    enum kv_key_kind kind;
+    uint32_t partitions, first_partition; /* as they were at creation */
+    struct kv_slice *splits;              /* kind RANGE: user keys; partitions - 1 of them */
+    uint32_t split_count;
+    struct kv_label_group *groups; /* kind LIST */
+    uint32_t group_count;
+    struct kv_slice default_group; /* empty: labels that nobody listed are refused */
+    uint8_t delimiter;
+    uint16_t rest; /* bucket of unlisted labels, if there is a default group */
+    uint32_t replicas, value_bytes_max;
+    uint64_t dedup_retention_ms;
+    uint32_t nodes[KV_REPLICAS_MAX], node_count; /* those there were at creation */
+    struct kv_key_rule rule;                     /* made of the above by the decoder and by kv_keyspace_rule() */
+};
 struct kv_map_info {
     struct kv_node_info *nodes;
     uint32_t node_count;
     struct kv_partition_info *partitions;
     uint32_t partition_count;
+    struct kv_keyspace *keyspaces; /* all there are, if directory is not 0 */
+    uint32_t keyspace_count;
+    uint64_t directory; /* of two maps the one with the higher number tells later */
 };
 
 /* Encoders append the kind byte and the message to `out`. */
@@ -108,4 +148,12 @@ void kv_map_encode(const struct kv_map_info *m, struct kv_buf *out); /* no kind 
 enum kv_err kv_request_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_request *out);
 enum kv_err kv_reply_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_reply *out);
 enum kv_err kv_map_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_map_info *out);
+
+void kv_keyspace_encode(const struct kv_keyspace *k, struct kv_buf *out);
+enum kv_err kv_keyspace_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_keyspace *out);
+/* Sets k->rule, its labels in the arena. KV_TOO_BIG: the arena; KV_CONFLICT: a label twice. */
+enum kv_err kv_keyspace_rule(struct kv_keyspace *k, struct kv_arena *arena);
+/* A copy that lives in the arena alone; false: it refused. */
+bool kv_keyspace_copy(const struct kv_keyspace *from, struct kv_arena *arena, struct kv_keyspace *out);
+const char *kv_key_kind_text(enum kv_key_kind kind); /* "range", "hash", "list" */
 #endif

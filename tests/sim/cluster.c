@@ -1,4 +1,5 @@
 #include "client/base/hash.h"
+#include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/request.h"
 #include "storage/checkpoint_mem.h"
@@ -237,6 +238,58 @@ void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
     r->owner = n;
     r->body = (struct kv_request){.op = KV_OP_KVSPLIT, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
     request_start(r);
+}
+
+static void keyspace_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count)
+{
+    struct request *r = request_make(n->worker);
+    if (r == NULL) return;
+    r->done = asked;
+    r->owner = n;
+    r->body = (struct kv_request){.op = op, .args = args, .arg_count = count, .keyspace = keyspace};
+    request_start(r);
+}
+
+void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn)
+{
+    enum { WRITES = 8 };
+    struct node *n = node_of(c, node);
+    char name[16], key[16];
+    struct kv_slice splits[] = {kv_str("b"), kv_str("d")};
+    struct kv_label labels[] = {{kv_str("a"), 0}, {kv_str("b"), 0}};
+    struct kv_label_group groups[] = {{kv_str("listed"), labels, 2}, {kv_str("rest"), NULL, 0}};
+    snprintf(name, sizeof name, "k%u", number);
+    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = c->o.replicas == 0 ? c->o.nodes : c->o.replicas};
+    switch (k.kind) {
+    case KV_KEY_HASH: k.partitions = 2; break;
+    case KV_KEY_RANGE:
+        k.splits = splits;
+        k.split_count = 2;
+        break;
+    case KV_KEY_LIST:
+        k.groups = groups;
+        k.group_count = 2;
+        k.default_group = kv_str("rest");
+        k.delimiter = '/';
+        break;
+    }
+    const struct kv_keyspace *there = keyspaces_named(n->worker, k.name);
+    if (drawn % 8 < 3 || (there == NULL && drawn % 8 < 6)) {
+        struct kv_buf bytes = {0};
+        kv_keyspace_encode(&k, &bytes);
+        struct kv_slice args[2] = {k.name, kv_buf_slice(&bytes)};
+        keyspace_ask(n, KV_OP_KSCREATE, KV_KEYSPACE_DEFAULT, args, 2);
+        kv_buf_free(&bytes);
+    } else if (there == NULL || drawn % 8 == 3) {
+        keyspace_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, &k.name, 1);
+    } else {
+        uint32_t id = there->id; /* what it points to may change with the first write */
+        for (uint32_t i = 0; i < WRITES; i++) {
+            snprintf(key, sizeof key, "%c/%u", "abcdef"[i % 6], i);
+            struct kv_slice args[2] = {kv_str(key), k.name};
+            keyspace_ask(n, KV_OP_SET, id, args, 2);
+        }
+    }
 }
 
 uint32_t cluster_reap(struct cluster *c)

@@ -1,5 +1,7 @@
 #include "client/base/endian.h"
 #include "client/base/hash.h"
+#include "server/exec_directory.h"
+#include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
 #include "tests/sim/cluster_impl.h"
@@ -282,6 +284,40 @@ static bool covers_all(const struct cluster *c, char *why, size_t why_size)
     return true;
 }
 
+/* All nodes know the same keyspaces; each is covered by partitions, and of no other is one left. */
+static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
+{
+    uint32_t count, others;
+    uint64_t directory, theirs;
+    const struct kv_keyspace *k = keyspaces_all(node_of(c, 1)->worker, &count, &directory);
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct worker *w = node_of(c, i)->worker;
+        const struct kv_keyspace *other = keyspaces_all(w, &others, &theirs);
+        snprintf(why, why_size, "node %u knows %u keyspaces as of %llu, node 1 %u as of %llu", i, others, (unsigned long long)theirs,
+                 count, (unsigned long long)directory);
+        if (others != count || theirs != directory) return false;
+        for (uint32_t n = 1; n < count; n++)
+            for (uint32_t p = 0; p < k[n].partitions; p++) {
+                struct descriptor d;
+                exec_partition(&k[n], p, &d);
+                const struct partition *at = map_find(w, kv_key_slice(&d.from));
+                if (other[n].id == k[n].id && at != NULL && map_descriptor(at)->keyspace == k[n].id) continue;
+                snprintf(why, why_size, "node %u lacks partition %u of keyspace %u", i, d.id, k[n].id);
+                return false;
+            }
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+            const struct group *g = v;
+            if (id == KV_PARTITION_SYSTEM || keyspaces_find(w, g->descriptor.keyspace) != NULL) continue;
+            snprintf(why, why_size, "node %u still has partition %u of keyspace %u, which is gone", i, g->id, g->descriptor.keyspace);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool cluster_settled(struct cluster *c, char *why, size_t why_size)
 {
     uint64_t first[GROUPS_MAX] = {0};
@@ -291,7 +327,8 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         snprintf(why, why_size, "node %u is down: %s", i, n->why);
         return false;
     }
-    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size)) return false;
+    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size))
+        return false;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         uint32_t cursor = 0;
         uint64_t id;

@@ -95,7 +95,7 @@ bool cluster_commit_check(struct cluster *c, uint32_t node, char *why, size_t wh
         const struct group *g = replica_of(n, (uint32_t)id);
         if (g == NULL || id >= GROUPS_MAX || g->raft->role != RAFT_LEADER) continue;
         struct annals *a = annals_of(c, g->id);
-        if (g->raft->commit <= a->counted) continue;
+        if (g->raft->commit <= a->counted || g->raft->commit <= STORE_BIRTH_INDEX) continue; /* what it was born with */
         a->counted = g->raft->commit;
         c->busy_node = node;
         if (!commit_check(n, g, why, why_size)) return false;

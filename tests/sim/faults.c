@@ -268,6 +268,15 @@ static bool move(struct swarm *w, uint32_t node)
     return true;
 }
 
+/* Few names, so that they meet: made while they are there, made anew, written to while they go. */
+static bool keyspace(struct swarm *w, uint32_t node)
+{
+    enum { KEYSPACES_MAX = 40 };
+    if (w->out->faults[SWARM_KEYSPACE] >= KEYSPACES_MAX) return false;
+    cluster_keyspace(w->cluster, node, (uint32_t)swarm_below(w, 3), swarm_below(w, UINT64_MAX));
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -309,6 +318,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_DRIFT: drift(w); return true;
     case SWARM_DIVIDE: return divide(w, node);
     case SWARM_MOVE: return move(w, node);
+    case SWARM_KEYSPACE: return keyspace(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

@@ -14,12 +14,20 @@ const struct command commands[] = {
     {"cas", "KEY NEW|-", "replace a value if it is still the expected one (else exit 4)", "version old",
      "kvctl cas greeting --old hello 'good day'", 2, 2, cas_run, true},
     {"incr", "KEY [N]", "add N (default 1) to a number and print it", "", "kvctl incr visits -5", 1, 2, incr_run, true},
-    {"scan", "", "list rows, by hash slot and then by key", "prefix from to limit cursor",
+    {"scan", "", "list rows: of a range keyspace in key order, else by slot or label and then by key", "prefix from to limit cursor",
      "kvctl scan --prefix user: --limit 20", 0, 0, scan_run, true},
     {"import", "FILE|-", "store the rows of a TSV or JSON lines file; an interrupted import goes on",
      "format restart in-flight", "kvctl import packages.tsv", 1, 1, import_run, true},
     {"export", "FILE|-", "write rows to a TSV or JSON lines file", "format prefix from to",
      "kvctl export backup.jsonl", 1, 1, export_run, true},
+    {"keyspace create", "NAME", "make a keyspace; returns when every partition of it is led",
+     "partition replicas delimiter default", "kvctl keyspace create users --partition 'list:eu=de|fr,us=us' --replicas 3 --default us",
+     1, 1, keyspace_create_run, true},
+    {"keyspace list", "", "the keyspaces there are", "", "kvctl keyspace list", 0, 0, keyspace_list_run, true},
+    {"keyspace show", "NAME", "a keyspace and its partitions: ranges, epochs, leaders", "", "kvctl keyspace show users", 1, 1,
+     keyspace_show_run, true},
+    {"keyspace drop", "NAME", "delete a keyspace with all its keys", "yes", "kvctl keyspace drop users --yes users", 1, 1,
+     keyspace_drop_run, true},
     {"status", "", "nodes and groups; exits 6 if a group lacks a quorum", "", "kvctl status", 0, 0, status_run, true},
     {"ready", "", "wait until every node named takes writes and reads of every group", "",
      "kvctl ready --addr 127.0.0.1:7401 --timeout 5s", 0, 0, ready_run, true},
@@ -107,10 +115,18 @@ static bool level_set(struct kvctl *k, const char *text)
     return true;
 }
 
-
 bool command_globals(struct kvctl *k, const struct args *a)
 {
+    const char *keyspace = args_get(a, "keyspace");
     const char *timeout = args_get(a, "timeout"), *format = args_get(a, "output"), *level = args_get(a, "level");
+    if (keyspace != NULL) {
+        if (!kv_name_is_valid(kv_str(keyspace))) {
+            kvctl_say(k, "--keyspace %s: not a name; next: kvctl keyspace list", keyspace);
+            return false;
+        }
+        if (strcmp(k->keyspace, keyspace) != 0) kvctl_close(k); /* the handle is of another */
+        memcpy(k->keyspace, keyspace, strlen(keyspace) + 1);
+    }
     if (timeout != NULL) {
         uint64_t ns;
         if (!kv_parse_duration(timeout, &ns) || ns < 1000000u || ns / 1000000u > UINT32_MAX) {

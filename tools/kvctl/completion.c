@@ -22,6 +22,8 @@ int completion_run(struct kvctl *k, const struct args *a, const char *const *wor
            "    --level) COMPREPLY=($(compgen -W 'linearizable lease any bounded=' -- \"$cur\")); return ;;\n"
            "    --format) COMPREPLY=($(compgen -W 'tsv jsonl' -- \"$cur\")); return ;;\n"
            "    node) COMPREPLY=($(compgen -W 'list show replace' -- \"$cur\")); return ;;\n"
+           "    keyspace) COMPREPLY=($(compgen -W 'create list show drop' -- \"$cur\")); return ;;\n"
+           "    --partition) COMPREPLY=($(compgen -W 'hash range list:' -- \"$cur\")); return ;;\n"
            "    history) COMPREPLY=($(compgen -W 'check' -- \"$cur\")); return ;;\n"
            "    --model) COMPREPLY=($(compgen -W 'register counter set list' -- \"$cur\")); return ;;\n"
            "    log) COMPREPLY=($(compgen -W 'level' -- \"$cur\")); return ;;\n"

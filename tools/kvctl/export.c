@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "client/base/key.h"
+#include "client/kv_client.h"
 #include "tools/kvctl/kvctl.h"
 #include "tools/kvctl/lines.h"
 #include "tools/kvctl/output.h"
@@ -14,7 +15,8 @@
  * device, a link) is written as it stands: a rename would put a file in its place. */
 enum { EXPORT_CHUNK_BYTES = 256 << 10 };
 
-struct export {
+struct export
+{
     struct kvctl *k;
     const char *path;
     char part[1100]; /* "": written in place */
@@ -58,8 +60,10 @@ static int export_rows(struct export *e, struct kv_scan *scan)
             code = EXIT_INTERNAL;
             break;
         }
-        /* Rows come in the order of slots, and keys spread evenly over them. */
-        if (e->rows % 256 == 0) progress_show(&bar, (double)kv_slot(row.key) / KV_SLOTS, e->rows);
+        /* In a hash keyspace rows come in the order of slots, and keys spread evenly over them. */
+        const struct kv_key_rule *rule = kv_client_rule(kv_client_of(e->k->kv));
+        bool is_hash = rule != NULL && rule->kind == KV_KEY_HASH;
+        if (e->rows % 256 == 0) progress_show(&bar, is_hash ? (double)kv_slot(row.key) / KV_SLOTS : 0, e->rows);
     }
     progress_end(&bar);
     e->seconds = progress_seconds(&bar);

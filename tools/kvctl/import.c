@@ -214,6 +214,8 @@ static int journey_check(struct import *m, const uint8_t cluster[16])
 {
     uint32_t size = m->journey.head_bytes;
     uint64_t hash;
+    if (m->journey.keyspace != kv_client_rule(kv_client_of(m->k->kv))->keyspace)
+        return kvctl_usage(m->k, "%s is of an import into another keyspace; next: --restart", m->journey_path);
     if (memcmp(m->journey.cluster, cluster, 16) != 0)
         return kvctl_usage(m->k, "%s is of an import into another cluster; next: --restart", m->journey_path);
     if (!head_hash(m->reader.file, &size, &hash) || size != m->journey.head_bytes || hash != m->journey.head ||
@@ -232,6 +234,11 @@ static int journey_begin(struct import *m, bool restart)
     struct env *env = kv_client_env(kv_client_of(m->k->kv));
     /* The map makes a node tell its cluster. */
     if (kv_map_read(m->k->kv, false, &map, &r) != KV_OK) return kvctl_fail(m->k, &r);
+    const struct kv_key_rule *rule = kv_client_rule(kv_client_of(m->k->kv));
+    if (rule == NULL) {
+        kvctl_say(m->k, "no such keyspace: %s; next: kvctl keyspace list", m->k->keyspace);
+        return EXIT_NOT_FOUND;
+    }
     (void)kv_client_cluster(kv_client_of(m->k->kv), cluster);
     static const uint8_t unnamed[16];
     if (memcmp(cluster, unnamed, sizeof cluster) == 0 && map->nodes[0].key.size == 32)
@@ -244,6 +251,7 @@ static int journey_begin(struct import *m, bool restart)
     } else if (err == KV_NOT_FOUND) {
         memset(&m->journey, 0, sizeof m->journey);
         memcpy(m->journey.cluster, cluster, sizeof cluster);
+        m->journey.keyspace = rule->keyspace;
         for (size_t i = 0; i < sizeof m->journey.client; i += 8) {
             uint64_t random = env->ops->random(env);
             memcpy(m->journey.client + i, &random, 8);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "client/base/key.h"
 #include "client/base/text.h"
 
 static bool hex_read(json_t *root, const char *name, uint8_t *out, size_t size)
@@ -38,6 +39,10 @@ enum kv_err journey_load(const char *path, struct journey *out, char why[JOURNEY
                 number_read(root, "sequence", &out->sequence) && number_read(root, "head_bytes", &head_bytes) &&
                 head_bytes <= JOURNEY_HEAD_BYTES && hex_read(root, "client", out->client, sizeof out->client) &&
                 hex_read(root, "cluster", out->cluster, sizeof out->cluster) && hex_read(root, "head", head, sizeof head);
+    uint64_t keyspace = KV_KEYSPACE_DEFAULT;
+    if (good && json_object_get(root, "keyspace") != NULL)
+        good = number_read(root, "keyspace", &keyspace) && keyspace <= UINT32_MAX;
+    out->keyspace = (uint32_t)keyspace;
     json_decref(root);
     if (!good) {
         snprintf(why, JOURNEY_WHY_BYTES, "%s: not a progress file of this version", path);
@@ -65,7 +70,7 @@ enum kv_err journey_save(const char *path, const struct journey *j, char why[JOU
     kv_hex_encode(&b, kv_slice(j->client, sizeof j->client));
     kv_buf_append_text(&b, "\",\"cluster\":\"");
     kv_hex_encode(&b, kv_slice(j->cluster, sizeof j->cluster));
-    kv_buf_printf(&b, "\",\"head\":\"%016" PRIx64 "\",\"head_bytes\":%u}\n", j->head, j->head_bytes);
+    kv_buf_printf(&b, "\",\"head\":\"%016" PRIx64 "\",\"head_bytes\":%u,\"keyspace\":%u}\n", j->head, j->head_bytes, j->keyspace);
     struct kv_slice s = kv_buf_slice(&b);
     FILE *f = b.failed ? NULL : fopen(beside, "wbe");
     if (f != NULL) {

@@ -11,7 +11,9 @@ int kvctl_exit(enum kv_err err, enum kv_applied applied)
     if (err != KV_OK && applied == KV_APPLIED_MAYBE) return EXIT_TIMEOUT;
     switch (err) {
     case KV_OK: return EXIT_OK;
-    case KV_NOT_FOUND: return EXIT_NOT_FOUND;
+    case KV_NOT_FOUND:
+    case KV_NO_KEYSPACE:
+        return EXIT_NOT_FOUND;
     case KV_CONDITION:
     case KV_CONFLICT:
     case KV_WRONG_TYPE:
@@ -94,6 +96,7 @@ int kvctl_open(struct kvctl *k)
     if (k->kv != NULL) return EXIT_OK;
     struct kv_options o = {.addresses = k->target.addresses,
                            .key_file = k->target.key_file,
+                           .keyspace = k->keyspace[0] != 0 ? k->keyspace : NULL,
                            .timeout_ms = k->timeout_ms,
                            .level = k->level,
                            .bounded_ms = k->bounded_ms};
@@ -102,7 +105,8 @@ int kvctl_open(struct kvctl *k)
     bool key = err == KV_NOT_FOUND || err == KV_DENIED || err == KV_MALFORMED;
     kvctl_say(k, "%s%s%s; tried: %s", why, key ? "; next: name the client's key with --key or KVD_KEY" : "",
               "", k->target.tried);
-    return key ? EXIT_AUTH : err == KV_BAD_ARGUMENT ? EXIT_USAGE : EXIT_INTERNAL;
+    return key ? EXIT_AUTH : err == KV_BAD_ARGUMENT ? EXIT_USAGE
+                                                    : EXIT_INTERNAL;
 }
 
 void kvctl_close(struct kvctl *k)

@@ -2,16 +2,26 @@
 #define KVCTL_H
 #include <stdio.h>
 
+#include "client/base/key.h"
 #include "client/kv.h"
 #include "tools/kvctl/args.h"
 #include "tools/kvctl/target.h"
 
 /* What every command of kvctl shares. Data goes to stdout, everything else to stderr. */
 enum kvctl_exit {
-    EXIT_OK = 0, EXIT_INTERNAL = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_CONDITION = 4,
-    EXIT_AUTH = 5, EXIT_NO_QUORUM = 6, EXIT_TIMEOUT = 7, EXIT_THROTTLED = 8
+    EXIT_OK = 0,
+    EXIT_INTERNAL = 1,
+    EXIT_USAGE = 2,
+    EXIT_NOT_FOUND = 3,
+    EXIT_CONDITION = 4,
+    EXIT_AUTH = 5,
+    EXIT_NO_QUORUM = 6,
+    EXIT_TIMEOUT = 7,
+    EXIT_THROTTLED = 8
 };
-enum kvctl_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_RAW };
+enum kvctl_format { FORMAT_TABLE,
+                    FORMAT_JSON,
+                    FORMAT_RAW };
 
 struct kvctl {
     struct kv *kv; /* NULL until a command needs it */
@@ -20,8 +30,9 @@ struct kvctl {
     enum kv_level level;
     uint32_t bounded_ms;
     uint32_t timeout_ms;
+    char keyspace[KV_NAME_BYTES_MAX + 1]; /* "": default */
     bool timeout_given, quiet;
-    bool progress; /* stderr is a terminal and nobody asked for quiet */
+    bool progress;       /* stderr is a terminal and nobody asked for quiet */
     const char *command; /* for error lines */
 };
 
@@ -29,13 +40,13 @@ struct command {
     const char *name;     /* one or two words */
     const char *operands; /* for people */
     const char *summary;
-    const char *options;  /* names of its own options, blank-separated */
+    const char *options; /* names of its own options, blank-separated */
     const char *example;
     uint32_t words_min, words_max; /* behind the name */
     int (*run)(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
     bool online; /* asks a cluster */
 };
-#define GLOBAL_OPTIONS "cluster addr key timeout output level quiet help"
+#define GLOBAL_OPTIONS "cluster addr key keyspace timeout output level quiet help"
 /* The table of commands.c, ended by a NULL name. */
 extern const struct command commands[];
 const struct command *command_find(const struct args *a, uint32_t *name_words); /* NULL: none */
@@ -68,6 +79,10 @@ int incr_run(struct kvctl *k, const struct args *a, const char *const *words, ui
 int scan_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int import_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int export_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_create_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_drop_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int status_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int ready_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int node_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);

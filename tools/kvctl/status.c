@@ -9,15 +9,21 @@ enum { GROUPS_MAX = 4096 };
 
 struct group {
     uint32_t id;
-    char keyspace[40];
+    char keyspace[KV_NAME_BYTES_MAX + 1];
     uint32_t leader;
     uint64_t term, commit, applied_min;
     uint32_t voters, active, answered;
     bool led; /* its leader answered */
 };
 
-static void keyspace_text(uint64_t id, char out[40])
+static void keyspace_text(const struct kv_map_info *map, uint64_t id, char out[KV_NAME_BYTES_MAX + 1])
 {
+    for (uint32_t i = 0; i < map->keyspace_count; i++)
+        if (map->keyspaces[i].id == id) {
+            snprintf(out, KV_NAME_BYTES_MAX + 1, "%.*s", (int)map->keyspaces[i].name.size,
+                     (const char *)map->keyspaces[i].name.data);
+            return;
+        }
     if (id == KV_KEYSPACE_SYSTEM) snprintf(out, 40, "system");
     else if (id == KV_KEYSPACE_DEFAULT) snprintf(out, 40, "default");
     else snprintf(out, 40, "%llu", (unsigned long long)id);
@@ -44,7 +50,8 @@ static void group_leader(struct group *g, uint32_t node, json_t *group)
     g->term = term;
     g->commit = nodes_number(group, "commit");
     g->voters = g->active = 0;
-    json_array_foreach(json_object_get(group, "replicas"), index, replica) {
+    json_array_foreach(json_object_get(group, "replicas"), index, replica)
+    {
         if (strcmp(nodes_text(replica, "role"), "learner") == 0) continue;
         g->voters++;
         g->active += nodes_number(replica, "node") == node || json_is_true(json_object_get(replica, "active"));
@@ -57,16 +64,17 @@ static int group_order(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static uint32_t groups_collect(const struct node *nodes, uint32_t count, struct group *groups)
+static uint32_t groups_collect(const struct kv_map_info *map, const struct node *nodes, uint32_t count, struct group *groups)
 {
     uint32_t group_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         size_t index;
         json_t *group;
-        json_array_foreach(json_object_get(nodes[i].json, "groups"), index, group) {
+        json_array_foreach(json_object_get(nodes[i].json, "groups"), index, group)
+        {
             struct group *g = group_of(groups, &group_count, (uint32_t)nodes_number(group, "id"));
             if (g == NULL) break;
-            keyspace_text(nodes_number(group, "keyspace"), g->keyspace);
+            keyspace_text(map, nodes_number(group, "keyspace"), g->keyspace);
             g->answered++;
             if (nodes_number(group, "applied") < g->applied_min) g->applied_min = nodes_number(group, "applied");
             if (strcmp(nodes_text(group, "role"), "leader") == 0) group_leader(g, nodes[i].id, group);
@@ -199,7 +207,7 @@ int status_run(struct kvctl *k, const struct args *a, const char *const *words, 
         return EXIT_INTERNAL;
     }
     nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
-    uint32_t group_count = groups_collect(nodes, node_count, groups);
+    uint32_t group_count = groups_collect(kv_client_map(kv_client_of(k->kv)), nodes, node_count, groups);
     for (uint32_t i = 0; i < group_count; i++) without += !has_quorum(&groups[i]);
     bool quorum = group_count > 0 && without == 0;
     if (k->format == FORMAT_JSON) {

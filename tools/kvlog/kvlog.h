@@ -7,7 +7,10 @@
 #include "storage/lmdb_walk.h"
 #include "storage/log.h"
 
-enum { KVLOG_OK = 0, KVLOG_FAILED = 1, KVLOG_USAGE = 2, KVLOG_DAMAGED = 4 };
+enum { KVLOG_OK = 0,
+       KVLOG_FAILED = 1,
+       KVLOG_USAGE = 2,
+       KVLOG_DAMAGED = 4 };
 
 struct kvlog { /* one data directory, opened for looking */
     const char *directory;
@@ -28,8 +31,8 @@ int kvlog_pages(struct kvlog *k);
 enum kv_err kvlog_state(struct kvlog *k, uint64_t *count);
 void kvlog_damage_print(FILE *to, const struct lmdb_damage *d); /* a line: where, what, which keys were there */
 /* salvage.c: every row that can be read, the log behind the checkpoint included, as JSON lines to
- * stdout in the format of kvctl export; on stderr what is lost, and where. */
-int kvlog_salvage(struct kvlog *k);
+ * stdout in the format of kvctl export; on stderr what is lost, and where. `keyspace`: name or id; NULL: default. */
+int kvlog_salvage(struct kvlog *k, const char *keyspace);
 /* Printable bytes as they are, others as \xNN, at most 64 of them; `size` 270 holds any. */
 void kvlog_key_text(struct kv_slice key, char *out, size_t size);
 

@@ -12,13 +12,18 @@ static const char usage[] =
     "usage: kvlog dump DIR [GROUP]   every log record and checkpoint mark, one line each\n"
     "       kvlog verify DIR         what is wrong, and in which file at which offset\n"
     "       kvlog pages DIR          every page of the state, one line each\n"
-    "       kvlog salvage DIR        what can be read, as JSON lines for kvctl import; on stderr what is lost\n"
+    "       kvlog salvage DIR [KEYSPACE]   what can be read, as JSON lines for kvctl import; on stderr what is\n"
+    "                                lost, and which other keyspaces there are\n"
     "\n"
     "DIR is the data directory (node.data) of a stopped node. Nothing in it is changed.\n"
     "exit codes: 0 ok, 1 cannot look, 2 usage, 4 damaged\n";
 
 enum { IDENTITY_BYTES = 40 };
-enum what { DUMP, VERIFY, PAGES, SALVAGE, NOTHING };
+enum what { DUMP,
+            VERIFY,
+            PAGES,
+            SALVAGE,
+            NOTHING };
 #define MAP_BYTES_MIN (UINT64_C(64) << 30)
 
 static void on_wake(void *context)
@@ -63,7 +68,7 @@ static enum kv_err state_open(struct kvlog *k)
     return err == KV_CORRUPT ? KV_OK : err;
 }
 
-static int run(struct kvlog *k, enum what what, const uint32_t *group)
+static int run(struct kvlog *k, enum what what, const uint32_t *group, const char *keyspace)
 {
     struct disk_uv *uv;
     int code = KVLOG_FAILED;
@@ -81,7 +86,7 @@ static int run(struct kvlog *k, enum what what, const uint32_t *group)
     k->disk = disk_uv_disk(uv);
     identity_read(k);
     if (what == PAGES || what == SALVAGE) { /* by pages alone: LMDB is not asked */
-        code = what == PAGES ? kvlog_pages(k) : kvlog_salvage(k);
+        code = what == PAGES ? kvlog_pages(k) : kvlog_salvage(k, keyspace);
     } else {
         err = state_open(k);
         if (err == KV_OK) code = what == DUMP ? kvlog_dump(k, group) : kvlog_verify(k);
@@ -103,12 +108,12 @@ int main(int argc, char **argv)
         fputs(usage, stdout);
         return KVLOG_OK;
     }
-    bool has_group = what == DUMP && argc == 4;
+    bool has_group = what == DUMP && argc == 4, has_keyspace = what == SALVAGE && argc == 4;
     if (has_group && (!kv_parse_u64(kv_str(argv[3]), &group) || group > UINT32_MAX)) what = NOTHING;
-    if (what == NOTHING || (argc != 3 && !has_group)) {
+    if (what == NOTHING || (argc != 3 && !has_group && !has_keyspace)) {
         fputs(usage, stderr);
         return KVLOG_USAGE;
     }
     uint32_t only = (uint32_t)group;
-    return run(&k, what, has_group ? &only : NULL);
+    return run(&k, what, has_group ? &only : NULL, has_keyspace ? argv[3] : NULL);
 }

@@ -6,6 +6,8 @@
 #include <time.h>
 
 #include "client/base/endian.h"
+#include "client/base/text.h"
+#include "client/wire/message.h"
 #include "storage/lmdb_check.h"
 #include "storage/mark.h"
 #include "storage/value.h"
@@ -19,7 +21,8 @@
  *   3  the state: rows of the keys that those entries touch
  *   4  the entries are executed, in each group up to the first that is missing
  *   5  the state again, with those rows in place of its own: out */
-enum { TABLE_BYTES = 16 << 20, OUT_BYTES = 256 << 10 };
+enum { TABLE_BYTES = 16 << 20,
+       OUT_BYTES = 256 << 10 };
 
 static struct salvage_group *group_of(struct salvage *s, uint32_t id)
 {
@@ -48,6 +51,18 @@ static void damage_tell(void *context, const struct lmdb_damage *d)
     kvlog_damage_print(stderr, d);
 }
 
+bool salvage_describe(struct salvage_group *g, struct kv_slice bytes)
+{
+    struct descriptor d;
+    struct kv_key_rule rule;
+    struct kv_slice own = kv_arena_copy(&g->memory, bytes); /* what was there before stays: there are few */
+    if (own.data == NULL || descriptor_decode(own, &d) != KV_OK || descriptor_rule(&d, &g->memory, &rule) != KV_OK)
+        return false;
+    g->descriptor = d;
+    g->rule = rule;
+    return true;
+}
+
 static enum kv_err mark_note(void *context, const char *database, struct kv_slice key, struct kv_slice value, uint64_t page)
 {
     struct salvage *s = context;
@@ -65,7 +80,7 @@ static enum kv_err mark_note(void *context, const char *database, struct kv_slic
     g->mark.descriptor = kv_slice(NULL, 0);
     g->first = m.index + 1;
     g->installing = m.state == CHECKPOINT_GROUP_INSTALLING;
-    g->has_mark = g->installing || descriptor_decode(m.descriptor, &g->descriptor) == KV_OK;
+    g->has_mark = g->installing || salvage_describe(g, m.descriptor);
     return KV_OK;
 }
 
@@ -169,8 +184,36 @@ struct out {
     struct store_row next; /* of the newer rows */
     bool has_next, deleted;
     uint64_t rows, rotten, wall_ms;
+    const char *wanted; /* name or id */
+    uint32_t keyspace;  /* its id; 0: not known yet */
+    enum kv_key_kind kind;
+    uint64_t others;     /* rows of other keyspaces */
+    struct kv_buf names; /* of keyspaces met beside it */
     bool failed;
 };
+
+/* Rows of partition 0 come before all others, and say what the keyspaces are called. */
+static void out_keyspace(struct out *o, struct kv_slice key, struct kv_slice row)
+{
+    struct kv_arena arena = {0};
+    struct kv_keyspace k;
+    struct value v;
+    struct kv_slice user = kv_key_user(KV_KEY_RANGE, key);
+    uint64_t id;
+    if (user.size < 2 || memcmp(user.data, "k/", 2) != 0 || value_read(key, row, &v) != KV_OK ||
+        kv_keyspace_decode(v.payload, &arena, &k) != KV_OK) {
+        kv_arena_free(&arena);
+        return;
+    }
+    bool is_id = kv_parse_u64(kv_str(o->wanted), &id) && id == k.id;
+    if (is_id || kv_slice_eq(k.name, kv_str(o->wanted))) {
+        o->keyspace = k.id;
+        o->kind = k.kind;
+    } else {
+        kv_buf_printf(&o->names, " %.*s", (int)k.name.size, (const char *)k.name.data);
+    }
+    kv_arena_free(&arena);
+}
 
 static bool out_flush(struct out *o)
 {
@@ -184,7 +227,16 @@ static bool out_row(struct out *o, struct kv_slice key, struct kv_slice row)
 {
     struct value v;
     char name[270];
-    if (key.size < 4 || be32_get(key.data) == KV_KEYSPACE_SYSTEM) return true;
+    if (key.size < 4) return true;
+    uint32_t keyspace = be32_get(key.data);
+    if (keyspace == KV_KEYSPACE_SYSTEM) {
+        out_keyspace(o, key, row);
+        return true;
+    }
+    if (keyspace != o->keyspace) {
+        o->others++;
+        return true;
+    }
     if (value_read(key, row, &v) != KV_OK) {
         kvlog_key_text(key, name, sizeof name);
         fprintf(stderr, "key %s: the value is not what was written: lost\n", name);
@@ -192,7 +244,7 @@ static bool out_row(struct out *o, struct kv_slice key, struct kv_slice row)
         return true;
     }
     if (v.expire_ms != 0 && v.expire_ms <= o->wall_ms) return true;
-    struct output_row out = {.key = kv_key_user_hash(key),
+    struct output_row out = {.key = kv_key_user(o->kind, key),
                              .value = v.payload,
                              .version = {v.version_epoch, v.version_index},
                              .expire_ms = v.expire_ms};
@@ -257,8 +309,7 @@ static void group_report(struct salvage *s, const struct salvage_group *g)
     }
     if (g->applied < last) {
         s->lost++;
-        fprintf(stderr, "group %" PRIu32 ": entry %" PRIu64 " of the log is lost; the %" PRIu64 " behind it, up to %" PRIu64
-                ", are not exported\n", g->group, g->applied + 1, last - g->applied - 1, last);
+        fprintf(stderr, "group %" PRIu32 ": entry %" PRIu64 " of the log is lost; the %" PRIu64 " behind it, up to %" PRIu64 ", are not exported\n", g->group, g->applied + 1, last - g->applied - 1, last);
     } else if (g->applied < g->commit) {
         s->lost++;
         fprintf(stderr, "group %" PRIu32 ": entries %" PRIu64 " to %" PRIu64 " were committed and are lost\n", g->group,
@@ -286,6 +337,7 @@ static void salvage_free(struct salvage *s)
     for (size_t i = 0; i < s->group_count; i++) {
         entries_cut(s->groups[i], 0);
         free(s->groups[i]->entries);
+        kv_arena_free(&s->groups[i]->memory);
         free(s->groups[i]);
     }
     free(s->groups);
@@ -294,17 +346,27 @@ static void salvage_free(struct salvage *s)
     memtable_destroy(s->newer);
 }
 
-int kvlog_salvage(struct kvlog *k)
+int kvlog_salvage(struct kvlog *k, const char *keyspace)
 {
-    struct salvage s = {.k = k, .wanted = memtable_create(TABLE_BYTES), .base = memtable_create(TABLE_BYTES),
-                        .newer = memtable_create(TABLE_BYTES)};
-    struct out o = {.s = &s, .wall_ms = (uint64_t)time(NULL) * 1000};
+    struct salvage s = {.k = k, .wanted = memtable_create(TABLE_BYTES), .base = memtable_create(TABLE_BYTES), .newer = memtable_create(TABLE_BYTES)};
+    struct out o = {.s = &s, .wall_ms = (uint64_t)time(NULL) * 1000, .wanted = keyspace == NULL ? "default" : keyspace, .kind = KV_KEY_HASH};
+    if (strcmp(o.wanted, "default") == 0) o.keyspace = KV_KEYSPACE_DEFAULT;
+    else kv_buf_append_text(&o.names, " default");
     enum kv_err err = s.wanted == NULL || s.base == NULL || s.newer == NULL ? KV_BUSY : salvage_read(&s);
     if (err == KV_OK) err = rows_out(&s, &o);
     kv_buf_free(&o.text);
     for (size_t i = 0; i < s.group_count && err == KV_OK; i++) group_report(&s, s.groups[i]);
     uint64_t lost = s.lost + o.rotten;
+    bool is_unknown = err == KV_OK && o.keyspace == 0;
+    if (o.others > 0)
+        fprintf(stderr, "%" PRIu64 " rows of other keyspaces are not exported; next: kvlog salvage %s NAME, for each of:%.*s\n", o.others,
+                k->directory, (int)o.names.size, o.names.size == 0 ? "" : (const char *)kv_buf_slice(&o.names).data);
+    kv_buf_free(&o.names);
     salvage_free(&s);
+    if (is_unknown) {
+        fprintf(stderr, "kvlog: %s: no keyspace %s is described there\n", k->directory, o.wanted);
+        return KVLOG_FAILED;
+    }
     if (err != KV_OK) {
         fprintf(stderr, "kvlog: %s: %s\n", k->directory, err == KV_BUSY ? "out of memory" : kv_err_text(err));
         return KVLOG_FAILED;

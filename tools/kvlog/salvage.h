@@ -15,11 +15,13 @@ struct salvage_group {
     bool has_mark, installing;
     struct checkpoint_mark mark; /* without descriptor */
     struct descriptor descriptor;
-    uint64_t commit;                /* highest the log knows of */
-    uint64_t first;                 /* index of entries[0] */
+    struct kv_key_rule rule; /* of the descriptor; both lie in memory */
+    struct kv_arena memory;
+    uint64_t commit; /* highest the log knows of */
+    uint64_t first;  /* index of entries[0] */
     struct salvage_entry *entries;
     size_t count, capacity;
-    uint64_t applied;               /* how far the log was replayed */
+    uint64_t applied; /* how far the log was replayed */
 };
 struct salvage {
     struct kvlog *k;
@@ -31,6 +33,9 @@ struct salvage {
     uint64_t lost, clock_ms; /* lost: things told to be */
     bool out_of_memory;
 };
+
+/* Takes a descriptor, with a copy of it; false: it does not decode. */
+bool salvage_describe(struct salvage_group *g, struct kv_slice bytes);
 
 /* salvage_replay.c: executes the entries behind the marks, as the node would have (R7), up to the first
  * that is missing in each group. Notes the keys first, so that their rows can be read before. */

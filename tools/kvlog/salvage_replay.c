@@ -4,6 +4,7 @@
 
 #include "client/base/endian.h"
 #include "server/exec.h"
+#include "server/exec_directory.h"
 #include "tools/kvlog/salvage.h"
 
 enum { ARENA_BYTES = 64 << 20 };
@@ -12,6 +13,7 @@ struct replay {
     struct exec_state state;
     struct salvage *s;
     struct exec exec;
+    struct exec_place place;
     struct kv_buf reply, rows;
     struct kv_arena arena;
 };
@@ -32,16 +34,29 @@ static enum kv_err state_get(struct exec_state *state, struct kv_slice key, stru
     return row_get(container_of(state, struct replay, state)->s, STORE_DATA, key, kv_slice(NULL, 0), row);
 }
 
-static bool key_encode(const struct descriptor *d, struct kv_slice user_key, struct kv_key *out)
-{
-    return (d->kind == DESCRIPTOR_HASH ? kv_key_hash(d->keyspace, user_key, out)
-                                       : kv_key_range(d->keyspace, user_key, out)) == KV_OK;
-}
-
 static uint32_t keys_of(const struct command *c, uint32_t *first, uint32_t *step)
 {
     const struct kv_op_info *info = kv_op_info((uint32_t)c->op);
     return info == NULL ? 0 : kv_op_keys(info, c->arg_count, first, step);
+}
+
+static void want(struct salvage *s, const struct kv_key_rule *rule, struct kv_slice user_key)
+{
+    struct kv_key key;
+    if (kv_key_encode(rule, user_key, &key) != KV_OK) return;
+    struct store_row row = {.class = STORE_DATA, .key = kv_key_slice(&key)};
+    if (!memtable_put(s->wanted, &row)) s->out_of_memory = true;
+}
+
+/* Rows that a command on keyspaces looks at, beside the one of its argument. */
+static void want_directory(struct salvage *s, const struct command *c)
+{
+    uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
+    if (!kv_op_is_directory(c->op) || c->arg_count == 0) return;
+    want(s, &kv_key_rule_system, exec_keyspace_row(c->args[0], row));
+    want(s, &kv_key_rule_system, kv_str(EXEC_ROW_KEYSPACE));
+    want(s, &kv_key_rule_system, kv_str(EXEC_ROW_PARTITION));
+    want(s, &kv_key_rule_system, kv_str(EXEC_ROW_NAMES));
 }
 
 void salvage_keys(struct salvage *s)
@@ -55,12 +70,8 @@ void salvage_keys(struct salvage *s)
             kv_arena_reset(&arena);
             if (e->bytes == NULL || command_decode(kv_slice(e->bytes, e->size), &arena, &c) != KV_OK) continue;
             uint32_t first, step, count = keys_of(&c, &first, &step);
-            for (uint32_t n = 0; n < count; n++) {
-                struct kv_key key;
-                if (!key_encode(&s->groups[g]->descriptor, c.args[first + n * step], &key)) continue;
-                struct store_row row = {.class = STORE_DATA, .key = kv_key_slice(&key)};
-                if (!memtable_put(s->wanted, &row)) s->out_of_memory = true;
-            }
+            for (uint32_t n = 0; n < count; n++) want(s, &s->groups[g]->rule, c.args[first + n * step]);
+            want_directory(s, &c);
         }
     kv_arena_free(&arena);
 }
@@ -71,7 +82,8 @@ static bool done_before(struct replay *r, const struct salvage_group *g, const s
     uint8_t sub[STORE_SUB_BYTES], stamp[8];
     struct kv_slice old;
     uint32_t first, step;
-    if (c->sequence == 0 || keys_of(c, &first, &step) == 0 || !key_encode(&g->descriptor, c->args[first], key)) return false;
+    if (c->sequence == 0 || keys_of(c, &first, &step) == 0 || kv_key_encode(&g->rule, c->args[first], key) != KV_OK)
+        return false;
     command_sub(c, sub);
     if (row_get(r->s, STORE_DEDUP, kv_key_slice(key), kv_slice(sub, sizeof sub), &old) == KV_OK && old.size >= 8 &&
         le64_get(old.data) + g->descriptor.dedup_retention_ms >= g->mark.clock_ms)
@@ -103,7 +115,7 @@ static bool command_run(struct replay *r, struct salvage_group *g, uint64_t inde
     if (c->stamp_ms > g->mark.clock_ms) g->mark.clock_ms = c->stamp_ms;
     if (c->op == KV_OP_DESCRIBE) {
         if (c->arg_count == 1 && descriptor_decode(c->args[0], &d) == KV_OK && d.conf_epoch > g->descriptor.conf_epoch)
-            g->descriptor = d;
+            return salvage_describe(g, c->args[0]);
         return true;
     }
     if (c->range_epoch != g->descriptor.range_epoch || done_before(r, g, c, &key)) return true;
@@ -116,8 +128,8 @@ static bool command_run(struct replay *r, struct salvage_group *g, uint64_t inde
     kv_buf_clear(&r->reply);
     kv_buf_clear(&r->rows);
     x->state = &r->state;
-    x->keyspace = g->descriptor.keyspace;
-    x->is_hash = g->descriptor.kind == DESCRIPTOR_HASH;
+    x->rule = &g->rule;
+    x->place = g->group == KV_PARTITION_SYSTEM ? exec_place_read(&g->descriptor, &r->place) : NULL;
     x->clock_ms = g->mark.clock_ms;
     x->wall_ms = 0;
     x->value_bytes_max = g->descriptor.value_bytes_max;

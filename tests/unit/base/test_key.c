@@ -33,7 +33,9 @@ START_TEST(encoded_keys_are_big_endian_and_read_back)
     struct kv_key k;
     ck_assert_int_eq(kv_key_hash(0x01020304, kv_str("123456789"), &k), KV_OK);
     ck_assert_uint_eq(k.size, 15);
-    ck_assert_mem_eq(k.bytes, "\x01\x02\x03\x04\x31\xC3" "123456789", 15);
+    ck_assert_mem_eq(k.bytes, "\x01\x02\x03\x04\x31\xC3"
+                              "123456789",
+                     15);
     struct kv_slice s = kv_key_slice(&k);
     ck_assert_uint_eq(kv_key_keyspace(s), 0x01020304);
     ck_assert_uint_eq(kv_key_slot(s), 0x31C3);
@@ -82,6 +84,77 @@ START_TEST(every_key_lies_between_its_slot_and_the_next)
 }
 END_TEST
 
+static struct kv_label labels[] = {
+    {{(const uint8_t *)"us", 2}, 2}, {{(const uint8_t *)"de", 2}, 0}, {{(const uint8_t *)"", 0}, 3}, {{(const uint8_t *)"fr", 2}, 1}};
+
+static void encodes(const struct kv_key_rule *rule, const char *user, int bucket)
+{
+    struct kv_key k, start, end;
+    enum kv_err err = kv_key_encode(rule, kv_str(user), &k);
+    if (bucket < 0) {
+        ck_assert_int_eq(err, KV_NOT_FOUND);
+        return;
+    }
+    ck_assert_int_eq(err, KV_OK);
+    ck_assert_uint_eq(kv_key_keyspace(kv_key_slice(&k)), rule->keyspace);
+    if (rule->kind == KV_KEY_LIST) ck_assert_uint_eq(kv_key_slot(kv_key_slice(&k)), (unsigned)bucket);
+    ck_assert(kv_slice_eq(kv_key_user(rule->kind, kv_key_slice(&k)), kv_str(user)));
+    kv_key_start(rule->kind, rule->keyspace, &start);
+    kv_key_end(rule->kind, rule->keyspace, &end);
+    ck_assert(kv_range_has((struct kv_range){kv_key_slice(&start), kv_key_slice(&end)}, kv_key_slice(&k)));
+}
+
+START_TEST(one_rule_encodes_every_kind)
+{
+    struct kv_key_rule rule = {.keyspace = 9, .kind = KV_KEY_LIST, .delimiter = '/', .labels = labels, .label_count = 4};
+    struct kv_key k, old;
+    kv_labels_sort(labels, 4);
+    encodes(&rule, "de/1", 0);
+    encodes(&rule, "fr/a/b", 1);
+    encodes(&rule, "us", 2); /* no delimiter: all of it is the label */
+    encodes(&rule, "/x", 3); /* the empty label is one too */
+    encodes(&rule, "", 3);
+    encodes(&rule, "uk/1", -1);
+    encodes(&rule, "u/1", -1);
+    encodes(&rule, "use/1", -1);
+    rule.has_rest = true;
+    rule.rest = 65535;
+    encodes(&rule, "uk/1", 65535);
+    encodes(&rule, "de/1", 0);
+    rule.delimiter = ':';
+    encodes(&rule, "de:1", 0);
+    encodes(&rule, "de/1", 65535);
+    rule.kind = KV_KEY_RANGE;
+    encodes(&rule, "de/1", 0);
+    encodes(&rule, "", 0);
+    encodes(&rule, "\xff\xff\xff\xff\xff\xff\xff", 0);
+    rule.kind = KV_KEY_HASH;
+    encodes(&rule, "{de}1", 0);
+    ck_assert_int_eq(kv_key_encode(&kv_key_rule_default, kv_str("k"), &k), KV_OK);
+    ck_assert_int_eq(kv_key_hash(KV_KEYSPACE_DEFAULT, kv_str("k"), &old), KV_OK);
+    ck_assert(kv_slice_eq(kv_key_slice(&k), kv_key_slice(&old)));
+    uint8_t over[KV_USER_KEY_BYTES_MAX + 1] = {0};
+    for (enum kv_key_kind kind = KV_KEY_RANGE; kind <= KV_KEY_LIST; kind++) {
+        rule.kind = kind;
+        ck_assert_int_eq(kv_key_encode(&rule, kv_slice(over, sizeof over), &k), KV_TOO_BIG);
+        ck_assert_int_eq(kv_key_encode(&rule, kv_slice(over, sizeof over - 1), &k), KV_OK);
+    }
+}
+END_TEST
+
+START_TEST(names_need_no_quotes)
+{
+    char over[KV_NAME_BYTES_MAX + 2];
+    static const char *const good[] = {"a", "users", "Users-2.x_y"};
+    static const char *const bad[] = {"", "1", "1a", "-a", "a b", "a/b", "a\n", "\xc3\xa4"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) ck_assert(kv_name_is_valid(kv_str(good[i])));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ck_assert(!kv_name_is_valid(kv_str(bad[i])));
+    memset(over, 'a', sizeof over);
+    ck_assert(kv_name_is_valid(kv_slice(over, KV_NAME_BYTES_MAX)));
+    ck_assert(!kv_name_is_valid(kv_slice(over, KV_NAME_BYTES_MAX + 1)));
+}
+END_TEST
+
 UNIT_MAIN("key", slots_are_those_of_redis_cluster, hash_tags_follow_the_specification,
           encoded_keys_are_big_endian_and_read_back, long_keys_are_refused_untouched,
-          every_key_lies_between_its_slot_and_the_next)
+          every_key_lies_between_its_slot_and_the_next, one_rule_encodes_every_kind, names_need_no_quotes)

@@ -14,14 +14,14 @@ static struct kv_client *client;
 static bool client_is_closed;
 
 /* What the nodes do. */
-static uint32_t epoch;            /* of both partitions */
-static uint32_t told_leader[2];   /* by the map, of partition 1 and 2 */
-static uint32_t leader[2];        /* in truth */
-static enum kv_err failures[8];   /* the next answers to data requests, before the real one */
+static uint32_t epoch;          /* of both partitions */
+static uint32_t told_leader[2]; /* by the map, of partition 1 and 2 */
+static uint32_t leader[2];      /* in truth */
+static enum kv_err failures[8]; /* the next answers to data requests, before the real one */
 static enum kv_applied failures_applied;
 static uint32_t failure_count, retry_after_ms;
-static bool swallow;              /* data requests get no answer */
-static bool cut_after;            /* data requests get the connection cut */
+static bool swallow;   /* data requests get no answer */
+static bool cut_after; /* data requests get the connection cut */
 static uint32_t maps, data_requests;
 static uint8_t seen_client[16];
 static uint64_t seen_sequences[16];
@@ -42,13 +42,10 @@ static void answer_map(struct kv_buf *value)
     struct kv_node_info n[2];
     struct kv_partition_info p[2];
     for (uint32_t i = 0; i < 2; i++) {
-        n[i] = (struct kv_node_info){.id = i + 1, .host = kv_str(nodes[i].addr.host), .port = nodes[i].addr.port,
-                                     .key = kv_slice(nodes[i].identity.public_key, 32)};
-        p[i] = (struct kv_partition_info){.id = i + 1, .keyspace = KV_KEYSPACE_DEFAULT, .range_epoch = epoch,
-                                          .conf_epoch = 1, .leader = told_leader[i], .from = kv_key_slice(&edges[i]),
-                                          .to = kv_key_slice(&edges[i + 1]), .nodes = {1, 2}, .node_count = 2};
+        n[i] = (struct kv_node_info){.id = i + 1, .host = kv_str(nodes[i].addr.host), .port = nodes[i].addr.port, .key = kv_slice(nodes[i].identity.public_key, 32)};
+        p[i] = (struct kv_partition_info){.id = i + 1, .keyspace = KV_KEYSPACE_DEFAULT, .range_epoch = epoch, .conf_epoch = 1, .leader = told_leader[i], .from = kv_key_slice(&edges[i]), .to = kv_key_slice(&edges[i + 1]), .nodes = {1, 2}, .node_count = 2};
     }
-    struct kv_map_info map = {n, 2, p, 2};
+    struct kv_map_info map = {.nodes = n, .node_count = 2, .partitions = p, .partition_count = 2};
     kv_buf_init(&bytes, 0);
     kv_map_encode(&map, &bytes);
     resp_put_bulk(value, kv_buf_slice(&bytes));

@@ -49,7 +49,7 @@ static void answer_map(struct fake *f, struct kv_buf *value)
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, KV_SLOTS, &to);
     struct kv_node_info n = {.id = 1, .host = kv_str(f->addr.host), .port = f->addr.port};
     struct kv_partition_info p = {.id = 1, .keyspace = KV_KEYSPACE_DEFAULT, .range_epoch = 1, .conf_epoch = 1, .leader = 1, .from = kv_key_slice(&from), .to = kv_key_slice(&to), .nodes = {1}, .node_count = 1};
-    struct kv_map_info map = {&n, 1, &p, 1};
+    struct kv_map_info map = {.nodes = &n, .node_count = 1, .partitions = &p, .partition_count = 1};
     kv_buf_init(&bytes, 0);
     kv_map_encode(&map, &bytes);
     resp_put_bulk(value, kv_buf_slice(&bytes));

@@ -10,16 +10,13 @@ static struct router *router;
 static const uint8_t key_of_node[32] = {7};
 static struct kv_node_info nodes[4] = {{.id = 1, .host = {(const uint8_t *)"127.0.0.1", 9}, .port = 7401},
                                        {.id = 2, .host = {(const uint8_t *)"127.0.0.2", 9}, .port = 7401},
-                                       {.id = 3, .host = {(const uint8_t *)"127.0.0.3", 9}, .port = 7401,
-                                        .key = {key_of_node, 32}}};
+                                       {.id = 3, .host = {(const uint8_t *)"127.0.0.3", 9}, .port = 7401, .key = {key_of_node, 32}}};
 static struct kv_partition_info parts[3];
 static struct kv_map_info map;
 
 static struct kv_partition_info part(uint32_t id, const char *from, const char *to, uint32_t epoch, uint32_t leader)
 {
-    return (struct kv_partition_info){.id = id, .keyspace = 1, .range_epoch = epoch, .conf_epoch = 1,
-                                      .leader = leader, .from = kv_str(from), .to = kv_str(to),
-                                      .nodes = {1, 2, 3}, .node_count = 3};
+    return (struct kv_partition_info){.id = id, .keyspace = 1, .range_epoch = epoch, .conf_epoch = 1, .leader = leader, .from = kv_str(from), .to = kv_str(to), .nodes = {1, 2, 3}, .node_count = 3};
 }
 
 static void setup(void)
@@ -29,7 +26,7 @@ static void setup(void)
     parts[0] = part(1, "a", "h", 1, 1);
     parts[1] = part(2, "h", "p", 1, 2);
     parts[2] = part(3, "p", "", 1, 0);
-    map = (struct kv_map_info){nodes, 3, parts, 3};
+    map = (struct kv_map_info){.nodes = nodes, .node_count = 3, .partitions = parts, .partition_count = 3};
 }
 
 static void teardown(void)
@@ -272,11 +269,11 @@ END_TEST
 START_TEST(an_empty_map_makes_nothing_forgotten)
 {
     ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
-    struct kv_map_info empty = {nodes, 3, parts, 0}; /* of a node that has just lost its disk */
+    struct kv_map_info empty = {.nodes = nodes, .node_count = 3, .partitions = parts, .partition_count = 0}; /* of a node that has just lost its disk */
     ck_assert_int_eq(router_learn_map(router, &empty), KV_OK);
     ck_assert_uint_eq(router_partition(router, kv_str("i"))->id, 2);
     parts[0] = part(1, "a", "p", 2, 1); /* 1 has absorbed 2 */
-    struct kv_map_info merged = {nodes, 3, parts, 1};
+    struct kv_map_info merged = {.nodes = nodes, .node_count = 3, .partitions = parts, .partition_count = 1};
     ck_assert_int_eq(router_learn_map(router, &merged), KV_OK);
     ck_assert_uint_eq(router_partition(router, kv_str("i"))->id, 1);
     ck_assert_uint_eq(router_partition(router, kv_str("q"))->id, 3);
@@ -340,6 +337,46 @@ START_TEST(the_map_outlives_the_bytes_it_came_from)
 }
 END_TEST
 
+static struct kv_keyspace keyspace(uint32_t id, const char *name, enum kv_key_kind kind)
+{
+    return (struct kv_keyspace){.id = id, .name = kv_str(name), .kind = kind};
+}
+
+/* A node may be behind, or know none: what is told of the later state of partition 0 stays. */
+START_TEST(keyspaces_are_those_of_the_later_state)
+{
+    struct kv_keyspace all[] = {keyspace(1, "default", KV_KEY_HASH), keyspace(2, "users", KV_KEY_RANGE)}, made = keyspace(3, "users", KV_KEY_RANGE);
+    parts[2].keyspace = 2;
+    map.keyspaces = all;
+    map.keyspace_count = 2;
+    map.directory = 5;
+    ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
+    const struct kv_keyspace *k = router_keyspace(router, 0, kv_str("users"));
+    ck_assert_ptr_nonnull(k);
+    ck_assert_uint_eq(k->rule.keyspace, 2);
+    ck_assert_int_eq((int)k->rule.kind, KV_KEY_RANGE);
+    ck_assert_ptr_eq(router_keyspace(router, 2, kv_slice(NULL, 0)), k);
+    ck_assert_ptr_null(router_keyspace(router, 7, kv_slice(NULL, 0)));
+    ck_assert_ptr_nonnull(router_partition(router, kv_str("x")));
+    map.keyspace_count = 1; /* of a node that is behind, then of one that knows nothing */
+    map.directory = 4;
+    ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
+    ck_assert_ptr_nonnull(router_keyspace(router, 0, kv_str("users")));
+    map.keyspace_count = 0;
+    map.directory = 0;
+    ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
+    ck_assert_ptr_nonnull(router_keyspace(router, 0, kv_str("users")));
+    ck_assert_ptr_nonnull(router_partition(router, kv_str("x")));
+    map.keyspaces = &made; /* dropped, and made anew: its old partitions are no more */
+    map.keyspace_count = 1;
+    map.directory = 9;
+    map.partition_count = 2;
+    ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
+    ck_assert_uint_eq(router_keyspace(router, 0, kv_str("users"))->id, 3);
+    ck_assert_ptr_null(router_partition(router, kv_str("x")));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("router");
@@ -360,6 +397,7 @@ int main(void)
     tcase_add_test(t, an_older_descriptor_never_replaces_a_newer_one);
     tcase_add_test(t, of_two_that_overlap_the_higher_epoch_stays);
     tcase_add_test(t, an_empty_map_makes_nothing_forgotten);
+    tcase_add_test(t, keyspaces_are_those_of_the_later_state);
     tcase_add_test(t, with_all_its_nodes_down_a_seed_is_tried);
     tcase_add_test(t, a_bad_map_changes_nothing);
     tcase_add_test(t, a_named_node_and_no_other);

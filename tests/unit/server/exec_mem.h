@@ -46,8 +46,7 @@ static inline void mem_init(struct mem *m)
     kv_buf_init(&m->reply, 0);
     kv_buf_init(&m->new_rows, 0);
     m->exec.state = &m->state;
-    m->exec.keyspace = KV_KEYSPACE_DEFAULT;
-    m->exec.is_hash = true;
+    m->exec.rule = &kv_key_rule_default;
     m->exec.clock_ms = 1000000;
     m->exec.value_bytes_max = 1 << 20;
     m->exec.reply = &m->reply;

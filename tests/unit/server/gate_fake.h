@@ -215,10 +215,24 @@ static inline struct gate_owner fake_owner(void *node, uint16_t slot)
     return owner;
 }
 
+static inline uint32_t fake_keyspace(void *node, struct kv_slice name)
+{
+    (void)node;
+    return kv_slice_eq(name, kv_str("users")) ? 7 : 0;
+}
+
+static inline bool fake_has_keyspace(void *node, uint32_t id)
+{
+    (void)node;
+    return id == 7;
+}
+
 static inline void fake_open_as(struct fake *f, const struct env_ops *ops, const struct gate_ops *gate)
 {
     f->env = (struct env){.ops = ops};
     f->services = (struct gate_services){.env = &f->env,
+                                         .keyspace = fake_keyspace,
+                                         .has_keyspace = fake_has_keyspace,
                                          .node = f,
                                          .submit = fake_submit,
                                          .info = fake_info,

@@ -214,6 +214,53 @@ START_TEST(descriptor_round_trip)
 }
 END_TEST
 
+/* A list partition knows the labels of its own buckets, and the rest if it holds that. */
+START_TEST(descriptors_carry_their_labels)
+{
+    static const struct kv_label labels[] = {
+        {{(const uint8_t *)"at", 2}, 3}, {{(const uint8_t *)"de", 2}, 0}, {{(const uint8_t *)"fr", 2}, 1}};
+    struct kv_key_rule rule = {.keyspace = 7, .kind = KV_KEY_LIST, .delimiter = ':', .has_rest = true, .rest = 2, .labels = labels, .label_count = 3}, back;
+    struct kv_buf list = {0}, bytes = {0};
+    struct kv_arena arena = {0};
+    struct kv_key key;
+    descriptor_list_encode(&rule, 1, 3, &list);
+    struct descriptor d = {.id = 9, .keyspace = 7, .kind = DESCRIPTOR_LIST, .range_epoch = 1, .conf_epoch = 1, .replica_next = 2, .list = kv_buf_slice(&list)}, other;
+    kv_key_bucket_start(7, 1, &d.from);
+    kv_key_bucket_start(7, 3, &d.to);
+    descriptor_encode(&d, &bytes);
+    ck_assert_int_eq(descriptor_decode(kv_buf_slice(&bytes), &other), KV_OK);
+    ck_assert(kv_slice_eq(other.list, d.list));
+    const uint8_t *in = kv_buf_slice(&bytes).data; /* borrowed from what was decoded, not from memory that is gone */
+    ck_assert(other.list.data > in && other.list.data + other.list.size <= in + bytes.size);
+    ck_assert_int_eq(descriptor_rule(&other, &arena, &back), KV_OK);
+    ck_assert_uint_eq(back.label_count, 1);
+    ck_assert_int_eq(kv_key_encode(&back, kv_str("fr:1"), &key), KV_OK);
+    ck_assert_uint_eq(kv_key_slot(kv_key_slice(&key)), 1);
+    ck_assert_int_eq(kv_key_encode(&back, kv_str("xx:1"), &key), KV_OK);
+    ck_assert_uint_eq(kv_key_slot(kv_key_slice(&key)), 2);
+    kv_buf_clear(&list);
+    descriptor_list_encode(&rule, 0, 1, &list);
+    other.list = kv_buf_slice(&list);
+    ck_assert_int_eq(descriptor_rule(&other, &arena, &back), KV_OK);
+    ck_assert_int_eq(kv_key_encode(&back, kv_str("fr:1"), &key), KV_NOT_FOUND);
+    for (size_t size = 1; size < bytes.size; size++) {
+        struct kv_slice cut = kv_slice(in, size);
+        if (descriptor_decode(cut, &other) == KV_OK) (void)descriptor_rule(&other, &arena, &back);
+    }
+    static const struct kv_label twice[] = {{{(const uint8_t *)"de", 2}, 0}, {{(const uint8_t *)"de", 2}, 1}};
+    rule.labels = twice;
+    rule.label_count = 2;
+    kv_buf_clear(&list);
+    descriptor_list_encode(&rule, 0, 2, &list);
+    other.kind = DESCRIPTOR_LIST;
+    other.list = kv_buf_slice(&list);
+    ck_assert_int_eq(descriptor_rule(&other, &arena, &back), KV_MALFORMED);
+    kv_arena_free(&arena);
+    kv_buf_free(&list);
+    kv_buf_free(&bytes);
+}
+END_TEST
+
 START_TEST(random_bytes_never_crash)
 {
     uint64_t seed = 42;
@@ -256,6 +303,7 @@ int main(void)
     tcase_add_test(tc, a_full_buffer_fails_once);
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, descriptor_round_trip);
+    tcase_add_test(tc, descriptors_carry_their_labels);
     tcase_add_test(tc, subs_are_sorted_by_sequence);
     tcase_add_test(tc, random_bytes_never_crash);
     tcase_set_timeout(tc, 20);

@@ -57,7 +57,8 @@ static void state_apply(struct state *s, const struct op *o)
     case LOG_RECORD_GROUP:
         g->exists = true;
         g->replica = o->replica;
-        g->term = g->vote = 0;
+        g->term = o->term;
+        g->vote = 0;
         g->commit = g->base = g->last = o->index;
         g->base_term = o->term;
         break;

@@ -73,8 +73,7 @@ START_TEST(requests_survive_the_round_trip)
         .line = 3,
         .round = UINT32_MAX,
     });
-    request_round_trip(&(struct kv_request){.op = KV_OP_GET, .args = few, .arg_count = 1,
-                                            .sequence = 7}); /* client all zero */
+    request_round_trip(&(struct kv_request){.op = KV_OP_GET, .args = few, .arg_count = 1, .sequence = 7}); /* client all zero */
     enum { MANY = 5000 };
     struct kv_slice *many = calloc(MANY, sizeof *many);
     for (size_t i = 0; i < MANY; i++) many[i] = kv_slice("argument", i % 9);
@@ -88,9 +87,7 @@ START_TEST(replies_survive_the_round_trip)
     struct kv_reply rows[] = {
         {.id = 0},
         {.id = 9, .value = kv_str("$1\r\nx\r\n"), .version = {3, 4}, .expire_ms = 5},
-        {.id = 1, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_MAYBE, .partition = 6,
-         .range_epoch = 7, .node = 8, .leader = 9, .phase = KV_PHASE_FORWARD,
-         .level = KV_LEVEL_ANY, .retry_after_ms = 10, .detail = kv_str("why")},
+        {.id = 1, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_MAYBE, .partition = 6, .range_epoch = 7, .node = 8, .leader = 9, .phase = KV_PHASE_FORWARD, .level = KV_LEVEL_ANY, .retry_after_ms = 10, .detail = kv_str("why")},
         {.id = 2, .err = KV_CROSS_SHARD, .applied = KV_APPLIED_YES, .phase = KV_PHASE_PARSE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -113,16 +110,14 @@ START_TEST(maps_survive_the_round_trip)
 {
     uint8_t key[32] = {1, 2, 3};
     struct kv_node_info nodes[] = {
-        {.id = 1, .host = kv_str("127.0.0.1"), .port = 7001, .resp = 7002, .resp_cluster = 65535,
-         .key = kv_slice(key, 32)},
+        {.id = 1, .host = kv_str("127.0.0.1"), .port = 7001, .resp = 7002, .resp_cluster = 65535, .key = kv_slice(key, 32)},
         {.id = 2, .host = kv_str("::1"), .port = 65535},
     };
     struct kv_partition_info partitions[] = {
         {.id = 0, .range_epoch = 1, .conf_epoch = 1},
-        {.id = 5, .keyspace = 1, .range_epoch = 2, .conf_epoch = 3, .leader = 2,
-         .from = kv_str("a"), .to = kv_str("b"), .nodes = {1, 2, 77}, .node_count = 3},
+        {.id = 5, .keyspace = 1, .range_epoch = 2, .conf_epoch = 3, .leader = 2, .from = kv_str("a"), .to = kv_str("b"), .nodes = {1, 2, 77}, .node_count = 3},
     };
-    struct kv_map_info m = {nodes, 2, partitions, 2}, back;
+    struct kv_map_info m = {.nodes = nodes, .node_count = 2, .partitions = partitions, .partition_count = 2}, back;
     setup();
     kv_map_encode(&m, &frame);
     ck_assert(!frame.failed);
@@ -150,8 +145,7 @@ START_TEST(the_bytes_are_those_documented)
 {
     setup();
     struct kv_slice args[] = {kv_str("k"), kv_str("v")};
-    kv_request_encode(&(struct kv_request){.id = 300, .op = KV_OP_SET, .args = args, .arg_count = 2,
-                                           .keyspace = 1}, &frame);
+    kv_request_encode(&(struct kv_request){.id = 300, .op = KV_OP_SET, .args = args, .arg_count = 2, .keyspace = 1}, &frame);
     static const char request[] = "\x01\x08\xAC\x02\x10\x02\x1A\x01k\x1A\x01v\x20\x01";
     ck_assert(kv_slice_eq(kv_buf_slice(&frame), kv_slice(request, sizeof request - 1)));
     setup();
@@ -174,19 +168,25 @@ START_TEST(requests_are_checked)
     setup();
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01"), KV_OK);
     ck_assert_int_eq(REQUEST_ERR(""), KV_MALFORMED);
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01"), KV_MALFORMED);             /* no operation */
-    ck_assert_int_eq(REQUEST_ERR("\x10\x01"), KV_MALFORMED);             /* no id */
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x00"), KV_BAD_ARGUMENT);  /* no such operation */
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01"), KV_MALFORMED);            /* no operation */
+    ck_assert_int_eq(REQUEST_ERR("\x10\x01"), KV_MALFORMED);            /* no id */
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x00"), KV_BAD_ARGUMENT); /* no such operation */
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x7F"), KV_BAD_ARGUMENT);
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\xFF\xFF\xFF\xFF\x0F"), KV_BAD_ARGUMENT);
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x48\x04"), KV_BAD_ARGUMENT); /* level */
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x28\x04"), KV_MALFORMED); /* partition alone */
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x30\x04"), KV_MALFORMED); /* epoch alone */
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x28\x04"), KV_MALFORMED);    /* partition alone */
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x30\x04"), KV_MALFORMED);    /* epoch alone */
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x28\x04\x30\x04"), KV_OK);
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x3A\x03" "abc"), KV_MALFORMED); /* client: 3 B */
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x3A\x10" "0123456789abcdef"), KV_OK);
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x3A\x03"
+                                 "abc"),
+                     KV_MALFORMED); /* client: 3 B */
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x3A\x10"
+                                 "0123456789abcdef"),
+                     KV_OK);
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x40\x07"), KV_MALFORMED); /* whose sequence? */
-    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x1A\x05" "abc"), KV_MALFORMED); /* truncated */
+    ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\x1A\x05"
+                                 "abc"),
+                     KV_MALFORMED);                                        /* truncated */
     ck_assert_int_eq(REQUEST_ERR("\x08\x01\x10\x01\xF2\x07\x01x"), KV_OK); /* field 126: newer */
 }
 END_TEST
@@ -201,8 +201,8 @@ START_TEST(replies_are_checked)
     } rows[] = {
         {"\x08\x01", 2, KV_OK},
         {"", 0, KV_MALFORMED},
-        {"\x08\x01\x10\x19", 4, KV_OK}, /* CROSS_SHARD, the last */
-        {"\x08\x01\x10\x1A", 4, KV_BAD_ARGUMENT},
+        {"\x08\x01\x10\x1A", 4, KV_OK}, /* NO_KEYSPACE, the last */
+        {"\x08\x01\x10\x1B", 4, KV_BAD_ARGUMENT},
         {"\x08\x01\x18\x03", 4, KV_BAD_ARGUMENT}, /* applied */
         {"\x08\x01\x58\x09", 4, KV_BAD_ARGUMENT}, /* phase */
         {"\x08\x01\x70\x04", 4, KV_BAD_ARGUMENT}, /* level */
@@ -230,7 +230,7 @@ START_TEST(maps_are_checked)
     memset(host, '1', sizeof host);
     struct kv_node_info n = {.id = 1, .host = kv_str("h"), .port = 1};
     struct kv_partition_info p = {.id = 1, .from = kv_str("b"), .to = kv_str("a")};
-    struct kv_map_info m = {&n, 1, &p, 1};
+    struct kv_map_info m = {.nodes = &n, .node_count = 1, .partitions = &p, .partition_count = 1};
     ck_assert_int_eq(map_err(&m), KV_MALFORMED); /* the range is empty */
     p.to = kv_slice(NULL, 0);
     ck_assert_int_eq(map_err(&m), KV_OK);
@@ -274,7 +274,8 @@ END_TEST
 
 START_TEST(too_many_arguments_are_refused_before_they_cost)
 {
-    enum { COUNT = KV_ARGS_MAX + 1, HEAD = 4 };
+    enum { COUNT = KV_ARGS_MAX + 1,
+           HEAD = 4 };
     size_t size = HEAD + 2 * (size_t)(COUNT + 100);
     uint8_t *bytes = malloc(size);
     memcpy(bytes, "\x08\x01\x10\x09", HEAD);
@@ -315,7 +316,51 @@ START_TEST(phases_have_names)
 }
 END_TEST
 
-UNIT_MAIN("message", requests_survive_the_round_trip, replies_survive_the_round_trip,
+START_TEST(keyspaces_survive_the_round_trip)
+{
+    setup();
+    struct kv_label east[] = {{kv_str("de"), 0}, {kv_str("at"), 1}}, west[] = {{kv_str("fr"), 2}};
+    struct kv_label_group groups[] = {{kv_str("east"), east, 2}, {kv_str("west"), west, 1}};
+    struct kv_slice splits[] = {kv_str("k"), kv_str("t")};
+    struct kv_keyspace list = {.id = 4, .name = kv_str("users"), .kind = KV_KEY_LIST, .partitions = 2, .groups = groups, .group_count = 2, .default_group = kv_str("west"), .delimiter = '/', .rest = 3, .replicas = 3, .value_bytes_max = 1 << 20, .dedup_retention_ms = 300000, .first_partition = 12};
+    struct kv_keyspace range = {.id = 5, .name = kv_str("log"), .kind = KV_KEY_RANGE, .splits = splits, .split_count = 2}, back;
+    struct kv_buf bytes = {0};
+    struct kv_key key;
+    kv_keyspace_encode(&list, &bytes);
+    ck_assert_int_eq(kv_keyspace_decode(kv_buf_slice(&bytes), &arena, &back), KV_OK);
+    ck_assert_uint_eq(back.id, 4);
+    ck_assert(kv_slice_eq(back.name, list.name));
+    ck_assert_uint_eq(back.group_count, 2);
+    ck_assert(kv_slice_eq(back.groups[1].labels[0].text, kv_str("fr")));
+    ck_assert_uint_eq(back.first_partition, 12);
+    ck_assert_uint_eq(back.rule.label_count, 3);
+    ck_assert_int_eq(kv_key_encode(&back.rule, kv_str("at/1"), &key), KV_OK);
+    ck_assert_uint_eq(kv_key_slot(kv_key_slice(&key)), 1);
+    ck_assert_int_eq(kv_key_encode(&back.rule, kv_str("xx/1"), &key), KV_OK);
+    ck_assert_uint_eq(kv_key_slot(kv_key_slice(&key)), 3);
+    struct kv_keyspace copy;
+    ck_assert(kv_keyspace_copy(&back, &arena, &copy));
+    ck_assert(copy.name.data != back.name.data && kv_slice_eq(copy.name, back.name));
+    for (size_t size = 0; size < bytes.size; size++)
+        (void)kv_keyspace_decode(kv_slice(kv_buf_slice(&bytes).data, size), &arena, &back);
+    west[0].text = kv_str("de"); /* a label twice */
+    kv_buf_clear(&bytes);
+    kv_keyspace_encode(&list, &bytes);
+    ck_assert_int_eq(kv_keyspace_decode(kv_buf_slice(&bytes), &arena, &back), KV_CONFLICT);
+    kv_buf_clear(&bytes);
+    struct kv_node_info node = {.id = 1, .host = kv_str("::1"), .port = 1};
+    struct kv_map_info map = {.nodes = &node, .node_count = 1, .keyspaces = &range, .keyspace_count = 1, .directory = 77}, read;
+    kv_map_encode(&map, &bytes);
+    ck_assert_int_eq(kv_map_decode(kv_buf_slice(&bytes), &arena, &read), KV_OK);
+    ck_assert_uint_eq(read.directory, 77);
+    ck_assert_uint_eq(read.keyspace_count, 1);
+    ck_assert_uint_eq(read.keyspaces[0].split_count, 2);
+    ck_assert(kv_slice_eq(read.keyspaces[0].splits[1], kv_str("t")));
+    kv_buf_free(&bytes);
+}
+END_TEST
+
+UNIT_MAIN("message", keyspaces_survive_the_round_trip, requests_survive_the_round_trip, replies_survive_the_round_trip,
           maps_survive_the_round_trip, the_bytes_are_those_documented, requests_are_checked,
           replies_are_checked, maps_are_checked, the_arena_bounds_what_a_peer_can_make_us_hold,
           too_many_arguments_are_refused_before_they_cost, an_encoder_out_of_room_says_so,
