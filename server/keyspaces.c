@@ -15,7 +15,7 @@ struct keyspaces {
     struct kv_keyspace *list; /* by id; [0] is `default` */
     uint32_t count, next_id;
     uint64_t directory; /* index of the entry that changed it last */
-    bool told;          /* by another node, having no replica of partition 0 */
+    bool known;         /* from a replica of partition 0, or told */
     bool unswept;       /* partitions of dropped ones may be left */
     struct store_destroy destroy;
     struct kv_key from, to; /* of destroy */
@@ -103,7 +103,7 @@ static void take_over(struct worker *w, const struct keyspaces *fresh)
 
 void keyspaces_load(struct worker *w)
 {
-    struct keyspaces *k = w->keyspaces, fresh = {0};
+    struct keyspaces fresh = {0};
     enum kv_err err = rows_read(w, &fresh);
     if (err != KV_OK) {
         kv_arena_free(&fresh.memory);
@@ -114,9 +114,10 @@ void keyspaces_load(struct worker *w)
         return;
     }
     take_over(w, &fresh);
-    k->told = false;
     struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
-    if (g != NULL) map_tell(g);
+    if (g == NULL) return;
+    w->keyspaces->known = g->applied > 0;
+    map_tell(g);
 }
 
 /* ---- telling and learning ---- */
@@ -155,14 +156,12 @@ void keyspaces_learn(struct worker *w, const struct peer_directory *d)
         return;
     }
     take_over(w, &fresh);
-    k->told = true;
+    k->known = true;
 }
 
 bool keyspaces_are_known(const struct worker *w)
 {
-    if (w->keyspaces->told) return true;
-    const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
-    return g != NULL && g->applied > 0 && !g->installing && !g->rowless;
+    return w->keyspaces->known;
 }
 
 const struct kv_keyspace *keyspaces_find(const struct worker *w, uint32_t id)
