@@ -153,7 +153,7 @@ void member_lost(struct group *g, raft_id replica);
 void member_rowless(struct group *g, raft_id replica, uint64_t owed); /* it is there, and wants a snapshot */
 void member_refused(struct group *g, raft_id replica);
 struct request;
-void member_move(struct group *g, struct request *r); /* KVMOVE, at the leader */
+void member_move(struct group *g, struct request *r); /* KVMOVE and KVLEAD, at the leader */
 void member_forget(struct group *g);                  /* what was seen of the replicas of an older configuration */
 /* For the scrub: an entry that does nothing. */
 enum kv_err group_propose_noop(struct group *g, uint64_t *index);

@@ -64,7 +64,7 @@ void group_read(struct group *g, struct request *r)
         acks_await(g, r);
         return;
     }
-    if (r->body.op == KV_OP_KVMOVE) {
+    if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD) {
         member_move(g, r);
         return;
     }

@@ -116,7 +116,7 @@ void keyspaces_load(struct worker *w)
     take_over(w, &fresh);
     struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
     if (g == NULL) return;
-    w->keyspaces->known = g->applied > 0;
+    w->keyspaces->known = w->keyspaces->known || g->applied > 0;
     map_tell(g);
 }
 
@@ -161,7 +161,8 @@ void keyspaces_learn(struct worker *w, const struct peer_directory *d)
 
 bool keyspaces_are_known(const struct worker *w)
 {
-    return w->keyspaces->known;
+    const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
+    return w->keyspaces->known || (g != NULL && g->applied > 0 && !g->installing && !g->rowless);
 }
 
 const struct kv_keyspace *keyspaces_find(const struct worker *w, uint32_t id)

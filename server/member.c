@@ -234,20 +234,38 @@ static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t f
     return add_learner(g, to, succeeds) ? KV_OK : KV_TOO_BIG;
 }
 
+static enum kv_err prefer(struct group *g, uint32_t node, const char **why)
+{
+    struct descriptor d = g->descriptor;
+    int at = on_node(&d, node, false);
+    *why = "no voter of it is on that node";
+    if (at < 0) return KV_NOT_FOUND;
+    if (at == 0) return KV_OK; /* asked before */
+    struct descriptor_replica first = d.replicas[at];
+    memmove(d.replicas + 1, d.replicas, (size_t)at * sizeof *d.replicas);
+    d.replicas[0] = first;
+    propose(g, &d, "prefer");
+    return KV_OK;
+}
+
 /* Asked for once; what follows is in the descriptor, so it goes on under any leader. */
 void member_move(struct group *g, struct request *r)
 {
     uint64_t from, to;
     struct raft_status s;
-    const char *why = "KVMOVE partition node node";
+    bool leads = r->body.op == KV_OP_KVLEAD;
+    const char *why = leads ? "KVLEAD partition node" : "KVMOVE partition node node";
     raft_status(g->raft, env_now_ns(g->w->env), &s);
     enum kv_err err = KV_BAD_ARGUMENT;
-    if (kv_parse_u64(r->body.args[1], &from) && kv_parse_u64(r->body.args[2], &to) && from <= UINT32_MAX && to <= UINT32_MAX &&
-        from != to) {
+    bool parsed = kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to));
+    if (leads) to = 0;
+    if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from != to) {
         why = "its replicas are being changed; ask again in a moment";
         bool busy = s.conf_pending || s.transferring || descriptor_is_joint(&g->descriptor) || g->lead_index == 0 ||
                     g->applied < g->lead_index;
-        err = busy ? KV_BUSY : move(g, &s, (uint32_t)from, (uint32_t)to, &why);
+        err = busy    ? KV_BUSY
+              : leads ? prefer(g, (uint32_t)from, &why)
+                      : move(g, &s, (uint32_t)from, (uint32_t)to, &why);
     }
     if (err != KV_OK) {
         request_fail(r, err, why);

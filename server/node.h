@@ -78,7 +78,8 @@ struct worker {
     struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;
-    bool woken; /* parked requests are due now */
+    uint64_t coordinate_ns; /* not before this (coordinator.c) */
+    bool woken;             /* parked requests are due now */
     bool stopping, host_stopped, closing, poisoned, yielded;
     uint64_t stop_deadline_ns;
     void (*stopped)(void *context);

@@ -42,6 +42,7 @@ struct peer {
     struct gate *inbound;        /* the connection it dialled, on which it sends; NULL: none */
     char mismatch[HELLO_MISMATCH_BYTES];
     bool is_full;
+    uint64_t seen_ns;                /* when its link was last up; 0: never */
     uint64_t birthmark;              /* of its directory, as its heartbeats say */
     bool reported, refusal_reported; /* since the link was up: said once is enough */
     bool stranger;                   /* refused, by us or by it: no hurry to ask again */
@@ -145,6 +146,7 @@ static void link_drop(struct peer *peer, const char *why)
         JOURNAL(w->journal, peer, WARN, "link-down", "node=%u why=\"%s\"", peer->node->id, why);
     peer->reported = true;
     bool was_up = peer->state == LINK_UP;
+    if (was_up) peer->seen_ns = env_now_ns(w->env);
     l->peer = NULL;
     peer->socket = NULL;
     peer->state = LINK_DOWN;
@@ -510,6 +512,13 @@ void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor,
 {
     struct peer *peer = ready_peer(p, node);
     if (peer != NULL) peer_put_birth(&peer->batch, descriptor, replica);
+}
+
+uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns)
+{
+    const struct peer *peer = find(p, node);
+    if (peer == NULL) return UINT64_MAX;
+    return peer->state == LINK_UP ? 0 : now_ns - (peer->seen_ns != 0 ? peer->seen_ns : p->w->started_ns) + 1;
 }
 
 uint64_t peer_birthmark(const struct peers *p, uint32_t node)

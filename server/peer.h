@@ -33,6 +33,8 @@ struct peer_lost;
 void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l);
 /* "That replica is yours, and was born without you." */
 void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica);
+/* For how long there has been no link to it; 0: there is one. */
+uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns);
 uint64_t peer_birthmark(const struct peers *p, uint32_t node); /* store_birthmark(); 0: not known, or impaired */
 /* To all that are connected: the keyspaces, as partition 0 has them. */
 struct peer_directory;

@@ -84,33 +84,32 @@ void status_json(struct worker *w, struct kv_buf *out)
     kv_buf_append_text(out, "]}");
 }
 
-/* And those that others told of. */
-static struct kv_partition_info *map_told(struct worker *w, struct kv_partition_info *here, uint32_t *count)
+/* All partitions this node knows: its own, and those that others told of. */
+static struct kv_partition_info *partitions_tell(struct worker *w, uint32_t *count)
 {
     const struct partition *at;
-    uint32_t all = *count;
-    struct kv_partition_info *out = kv_arena_alloc(&w->arena, (*count + w->range_count + 1) * sizeof *out);
-    if (out == NULL) return here;
-    if (all > 0) memcpy(out, here, all * sizeof *out);
-    for (uint32_t i = 0; (at = map_at(w, i)) != NULL; i++) {
+    struct kv_partition_info *out = kv_arena_alloc(&w->arena, (w->range_count + 1) * sizeof *out);
+    *count = 0;
+    for (uint32_t i = 0; out != NULL && (at = map_at(w, i)) != NULL; i++) {
         const struct descriptor *d = map_descriptor(at);
-        if (at->group != NULL) continue;
-        struct kv_partition_info *p = &out[all++];
-        *p = (struct kv_partition_info){.id = d->id, .keyspace = d->keyspace, .range_epoch = d->range_epoch, .conf_epoch = d->conf_epoch, .leader = map_leader(at), .from = kv_key_slice(&d->from), .to = kv_key_slice(&d->to)};
+        struct kv_partition_info *p = &out[(*count)++];
+        *p = (struct kv_partition_info){.id = d->id,
+                                        .keyspace = d->keyspace,
+                                        .range_epoch = d->range_epoch,
+                                        .conf_epoch = d->conf_epoch,
+                                        .leader = map_leader(at),
+                                        .from = kv_key_slice(&d->from),
+                                        .to = kv_key_slice(&d->to)};
         for (uint32_t r = 0; r < d->replica_count && p->node_count < KV_REPLICAS_MAX; r++)
-            if (d->replicas[r].role == DESCRIPTOR_VOTER) p->nodes[p->node_count++] = d->replicas[r].node;
-        if (p->node_count == 0) all--; /* in the middle of a change: told anew in a moment */
+            if (d->replicas[r].role != DESCRIPTOR_LEARNER) p->nodes[p->node_count++] = d->replicas[r].node;
     }
-    *count = all;
     return out;
 }
 
 void status_map(struct worker *w, struct kv_buf *out)
 {
     struct kv_node_info nodes[CONFIG_NODES_MAX + 1];
-    struct kv_partition_info *partitions = kv_arena_alloc(&w->arena, (w->range_count + 1) * sizeof *partitions);
-    if (partitions == NULL) return;
-    struct kv_map_info map = {.nodes = nodes, .partitions = partitions};
+    struct kv_map_info map = {.nodes = nodes};
     for (uint32_t i = 0; i < w->config->node_count; i++) {
         const struct config_node *n = &w->config->nodes[i];
         nodes[map.node_count++] = (struct kv_node_info){.id = n->id, .host = kv_str(n->host), .port = n->native, .resp = n->resp, .resp_cluster = n->resp_cluster, .key = kv_slice(n->key, sizeof n->key)};
@@ -118,7 +117,8 @@ void status_map(struct worker *w, struct kv_buf *out)
     if (map.node_count == 0)
         nodes[map.node_count++] = (struct kv_node_info){
             .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port, .resp = (uint16_t)w->config->resp_port, .resp_cluster = (uint16_t)w->config->resp_cluster_port, .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
-    map.partitions = map_told(w, partitions, &map.partition_count);
+    map.partitions = partitions_tell(w, &map.partition_count);
+    if (map.partitions == NULL) return;
     uint32_t count;
     const struct kv_keyspace *all = keyspaces_all(w, &count, &map.directory);
     map.keyspaces = kv_arena_alloc(&w->arena, count * sizeof *map.keyspaces);

@@ -6,6 +6,7 @@
 #include "client/base/endian.h"
 #include "client/base/text.h"
 #include "server/auth.h"
+#include "server/coordinator.h"
 #include "server/host.h"
 #include "server/keyspaces.h"
 #include "server/leave.h"
@@ -459,6 +460,7 @@ static void tick(struct env_timer *t)
         while (kv_map_next(&w->groups, &cursor, &id, &v)) group_tick(v, now);
     bool yields = poison_step(w, now);
     map_tick(w);
+    coordinator_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
     request_tick(w, now);

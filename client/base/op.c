@@ -47,6 +47,7 @@ static const uint8_t slots[OP_SLOTS] = {
     [71] = KV_OP_APPEND,
     [73] = KV_OP_INCR,
     [76] = KV_OP_GETSET,
+    [78] = KV_OP_KVLEAD,
     [82] = KV_OP_RENAME,
     [83] = KV_OP_CLOCK,
     [84] = KV_OP_EXPIREAT,

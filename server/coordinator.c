@@ -1,0 +1,99 @@
+#include "server/coordinator.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/keyspaces.h"
+#include "server/map.h"
+#include "server/peer.h"
+#include "server/placement.h"
+#include "server/request.h"
+
+enum { SLACK = 2,
+       STEPS_MAX = 16 };
+
+static const char *const reasons[] = {"leave", "complete", "spread", "balance", "lead"};
+
+static void node_see(const struct worker *w, uint32_t id, uint32_t zone, uint64_t now_ns, struct placement_node *out)
+{
+    uint64_t gone_ns = id == w->node_id ? 0 : peer_gone_ns(w->peers, id, now_ns);
+    *out = (struct placement_node){.id = id,
+                                   .zone = zone,
+                                   .may_take = gone_ns == 0 && !peer_is_full(w->peers, id),
+                                   .must_leave = gone_ns >= w->config->coordinator_dead};
+}
+
+static uint32_t wanted(const struct worker *w, uint32_t keyspace)
+{
+    const struct kv_keyspace *k = keyspaces_find(w, keyspace);
+    uint32_t replicas = k == NULL || k->replicas == 0 ? (uint32_t)w->config->cluster_replicas : k->replicas;
+    return replicas < w->config->node_count ? replicas : w->config->node_count;
+}
+
+/* Busy: somebody is at it, or nobody could be asked. */
+static void partition_see(const struct worker *w, const struct partition *p, struct placement_partition *out)
+{
+    const struct descriptor *d = map_descriptor(p);
+    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace), .is_busy = map_leader(p) == 0};
+    for (uint32_t i = 0; i < d->replica_count; i++) {
+        if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
+        else out->is_busy = true;
+    }
+}
+
+static void answered(struct request *r, const struct kv_reply *reply)
+{
+    struct worker *w = r->owner;
+    if (reply->err != KV_OK)
+        JOURNAL(w->journal, main, DEBUG, "placement-refused", "err=%s why=\"%.*s\"", kv_err_name(reply->err),
+                (int)(reply->detail.size < 80 ? reply->detail.size : 80), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
+}
+
+static void ask(struct worker *w, const struct placement_step *s)
+{
+    char text[3][24];
+    bool leads = s->reason == PLACEMENT_LEAD;
+    struct request *r = request_make(w);
+    if (r == NULL) return;
+    snprintf(text[0], sizeof text[0], "%u", s->partition);
+    snprintf(text[1], sizeof text[1], "%u", leads ? s->to : s->from);
+    snprintf(text[2], sizeof text[2], "%u", s->to);
+    struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
+    JOURNAL(w->journal, main, INFO, "placement", "partition=%u reason=%s from=%u to=%u", s->partition, reasons[s->reason],
+            s->from, s->to);
+    r->done = answered;
+    r->owner = w;
+    r->internal = true;
+    r->body = (struct kv_request){.op = leads ? KV_OP_KVLEAD : KV_OP_KVMOVE, .args = args, .arg_count = leads ? 2 : 3, .keyspace = KV_KEYSPACE_DEFAULT};
+    request_start(r);
+}
+
+static void look(struct worker *w, uint64_t now_ns)
+{
+    uint32_t count = 0, busy = 0, nodes = w->config->node_count;
+    while (map_at(w, count) != NULL) count++;
+    struct placement_node *n = calloc(nodes, sizeof *n);
+    struct placement_partition *p = calloc(count, sizeof *p);
+    struct placement_step steps[STEPS_MAX];
+    for (uint32_t i = 0; n != NULL && i < nodes; i++) node_see(w, w->config->nodes[i].id, i, now_ns, &n[i]);
+    for (uint32_t i = 0; p != NULL && i < count; i++) {
+        partition_see(w, map_at(w, i), &p[i]);
+        busy += p[i].is_busy;
+    }
+    uint32_t room = w->config->coordinator_moves > busy ? (uint32_t)w->config->coordinator_moves - busy : 0;
+    if (room > STEPS_MAX) room = STEPS_MAX;
+    uint32_t found = n == NULL || p == NULL || room == 0 ? 0 : placement_plan(n, nodes, p, count, SLACK, steps, room);
+    for (uint32_t i = 0; found != UINT32_MAX && i < found; i++) ask(w, &steps[i]); /* UINT32_MAX: no memory, next time */
+    free(n);
+    free(p);
+}
+
+void coordinator_tick(struct worker *w, uint64_t now_ns)
+{
+    const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
+    if (!w->config->coordinator_enabled || w->config->node_count <= 1 || now_ns < w->coordinate_ns) return;
+    w->coordinate_ns = now_ns + KV_SECONDS(1);
+    /* A while after it began to lead it has heard of all partitions and all nodes. */
+    bool settled = g != NULL && group_leads(g) && now_ns - g->leader_since_ns > KV_SECONDS(5);
+    if (settled && !w->stopping && !w->poisoned) look(w, now_ns);
+}

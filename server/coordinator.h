@@ -1,0 +1,9 @@
+#ifndef SERVER_COORDINATOR_H
+#define SERVER_COORDINATOR_H
+#include "server/node.h"
+
+/* Who leads partition 0 looks, once a second, whether replicas and leaders are where they should be (placement.h), and asks
+ * the partitions' leaders to change what is not: KVMOVE, KVLEAD. It keeps no state of its own: what is under way
+ * stands in descriptors, so its successor goes on where it stopped, and without one nothing but changes of placement waits. */
+void coordinator_tick(struct worker *w, uint64_t now_ns);
+#endif
