@@ -239,7 +239,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         return false;
     }
     if (c.stamp_ms > g->clock_ms) g->clock_ms = c.stamp_ms;
-    g->hash = kv_hash64(e->bytes, g->hash ^ index);
+    if (w->o.keeps_history) g->hash = kv_hash64(e->bytes, g->hash ^ index);
 
     struct kv_reply reply = {.applied = KV_APPLIED_YES, .phase = KV_PHASE_APPLY};
     uint64_t clock_ms = g->clock_ms;
