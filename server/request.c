@@ -69,7 +69,7 @@ bool request_own(struct request *r)
     return true;
 }
 
-void request_finish(struct request *r, const struct kv_reply *reply)
+void request_finish(struct request *r, struct kv_reply *reply)
 {
     struct worker *w = r->w;
     if (r->prev != NULL) r->prev->next = r->next;
@@ -78,9 +78,8 @@ void request_finish(struct request *r, const struct kv_reply *reply)
     else w->open_tail = r->prev;
     w->open_count--;
     if (w->open_iter == r) w->open_iter = r->next;
-    struct kv_reply out = *reply;
-    out.id = r->owner_id;
-    r->done(r, &out);
+    reply->id = r->owner_id;
+    r->done(r, reply);
     free(r->memory);
     if (w->spare_count == SPARES_MAX) {
         free(r);

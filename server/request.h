@@ -42,7 +42,7 @@ struct request {
 struct request *request_make(struct worker *w); /* NULL: over limit.queue or out of memory */
 void request_start(struct request *r);          /* routes and runs it */
 bool request_own(struct request *r);            /* copies the arguments; false: out of memory, and it has been answered */
-void request_finish(struct request *r, const struct kv_reply *reply);
+void request_finish(struct request *r, struct kv_reply *reply); /* whose id becomes the one its owner asked under */
 void request_fail(struct request *r, enum kv_err err, const char *detail); /* applied: no, or maybe if r->maybe */
 void request_absent(struct request *r);                                    /* no replica of its partition is here: waits for one, inside its deadline */
 void request_park(struct request *r, uint64_t delay_ns);                   /* waits for a leader inside its deadline */
