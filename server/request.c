@@ -36,10 +36,10 @@ struct request *request_make(struct worker *w)
     struct request *r = w->spare_requests;
     if (r != NULL) {
         w->spare_requests = r->next;
-        __builtin_prefetch(r->next);
+        if (r->next != NULL) request_prefetch(r->next);
         w->spare_count--;
     } else {
-        r = malloc(sizeof *r);
+        r = aligned_alloc(REQUEST_LINE_BYTES, sizeof *r);
     }
     if (r == NULL) return NULL;
     *r = (struct request){.w = w};
