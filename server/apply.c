@@ -68,7 +68,7 @@ static bool first_key(struct group *g, struct apply_ahead *a)
 void apply_look_ahead(struct group *g, const struct log_entry *e, uint32_t count, struct apply_ahead *out)
 {
     struct worker *w = g->w;
-    uint32_t data[APPLY_AHEAD_MAX], dedup[APPLY_AHEAD_MAX];
+    uint32_t hints[2 * APPLY_AHEAD_MAX], hint_count = 0;
     assert(count <= APPLY_AHEAD_MAX);
     kv_arena_reset(&w->arena);
     for (uint32_t i = 0; i < count; i++) {
@@ -76,18 +76,13 @@ void apply_look_ahead(struct group *g, const struct log_entry *e, uint32_t count
         a->err = command_decode(e[i].bytes, &w->arena, &a->command);
         a->has_key = a->err == KV_OK && first_key(g, a);
         if (!a->has_key) continue;
-        data[i] = store_hint(w->store, STORE_DATA, kv_key_slice(&a->key), kv_slice(NULL, 0));
+        hints[hint_count++] = store_hint(w->store, STORE_DATA, kv_key_slice(&a->key), kv_slice(NULL, 0));
         if (a->command.sequence == 0) continue;
         command_sub(&a->command, a->sub);
-        dedup[i] = store_hint(w->store, STORE_DEDUP, kv_key_slice(&a->key), kv_slice(a->sub, sizeof a->sub));
+        hints[hint_count++] = store_hint(w->store, STORE_DEDUP, kv_key_slice(&a->key), kv_slice(a->sub, sizeof a->sub));
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (!out[i].has_key) continue;
-        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): has_key, so the loop above filled both */
-        store_hint_row(w->store, data[i]);
-        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
-        if (out[i].command.sequence != 0) store_hint_row(w->store, dedup[i]);
-    }
+    for (uint32_t i = 0; i < hint_count; i++) store_hint_row(w->store, hints[i]);
+    for (uint32_t i = 0; i < hint_count; i++) store_hint_next(w->store, hints[i]);
 }
 
 static struct exec *exec_prepare(struct group *g, uint64_t clock_ms)
@@ -239,7 +234,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         return false;
     }
     if (c.stamp_ms > g->clock_ms) g->clock_ms = c.stamp_ms;
-    g->hash = kv_hash64(e->bytes, g->hash ^ index);
+    if (w->o.keeps_history) g->hash = kv_hash64(e->bytes, g->hash ^ index);
 
     struct kv_reply reply = {.applied = KV_APPLIED_YES, .phase = KV_PHASE_APPLY};
     uint64_t clock_ms = g->clock_ms;

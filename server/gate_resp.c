@@ -203,6 +203,13 @@ static void object_alone(struct kv_buf *out, const struct kv_slice *args, uint32
         exec_check(KV_OP_OBJECT, args, n, UINT32_MAX, out);
 }
 
+/* A browser tricked into talking to this port sends these first; nothing of it is run. */
+static bool is_http(struct kv_slice word)
+{
+    return resp_word(word, "POST") || resp_word(word, "HOST:");
+}
+
+/* KV_BUSY: to be tried again; KV_MALFORMED: this is no client of ours. */
 static enum kv_err dispatch(struct gate *g, const struct kv_slice *args, uint32_t n)
 {
     struct resp_conn *c = resp_conn(g);
@@ -214,6 +221,7 @@ static enum kv_err dispatch(struct gate *g, const struct kv_slice *args, uint32_
 
     kv_buf_clear(&c->scratch);
     if (info == NULL && local == NULL) {
+        if (is_http(args[0])) return KV_MALFORMED;
         unknown_command(&c->scratch, args, n);
         return answer(g, &c->scratch);
     }
@@ -245,12 +253,6 @@ static enum kv_err dispatch(struct gate *g, const struct kv_slice *args, uint32_
     return submit(g, op, info, args + 1, n - 1);
 }
 
-/* A browser tricked into talking to this port sends these first; nothing of it is run. */
-static bool is_http(struct kv_slice word)
-{
-    return resp_word(word, "POST") || resp_word(word, "HOST:");
-}
-
 /* Output in memory, sent or not yet in order; the host closes readers at the whole limit. */
 static bool output_is_full(const struct gate *g, const struct resp_conn *c)
 {
@@ -275,11 +277,8 @@ static enum kv_err resp_feed(struct gate *g, struct kv_slice in, size_t *consume
         case RESP_MORE: return KV_OK;
         case RESP_NOTHING: break;
         case RESP_PARSED:
-            if (is_http(p->args[0])) {
-                *consumed = in.size;
-                return KV_MALFORMED;
-            }
             err = dispatch(g, p->args, p->count);
+            if (err == KV_MALFORMED) *consumed = in.size;
             if (err != KV_OK) {
                 if (c->mode == RESP_REPLY_SKIPPING) c->mode = RESP_REPLY_SKIP;
                 resp_parser_reset(p);

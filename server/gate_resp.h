@@ -62,15 +62,13 @@ void resp_parser_reset(struct resp_parser *p); /* for the next command */
 void resp_parser_free(struct resp_parser *p);
 
 /* ---- replies in order ---- */
-enum resp_track { RESP_TRACK_NONE,
-                  RESP_TRACK_BUCKET,
-                  RESP_TRACK_ALL };
-struct resp_slot {      /* one command not yet answered on the wire */
-    struct kv_buf held; /* its reply, waiting for those before it */
+enum resp_track { RESP_TRACK_NONE, RESP_TRACK_BUCKET, RESP_TRACK_ALL };
+struct resp_slot { /* one command not yet answered on the wire; small, since thousands are */
     bool is_done, is_silent, is_write;
     uint8_t protocol; /* 2 or 3, as of the command */
     uint8_t track;    /* enum resp_track */
     uint8_t bucket;
+    uint8_t brief_size, brief[9]; /* its reply, while it waits for those before it, if it is short: "+OK" */
 };
 struct resp_pending { /* commands under way, by hash of the key: false alarms only */
     uint32_t total, all;
@@ -93,6 +91,7 @@ struct resp_marks {
 struct resp_conn { /* gate->state */
     struct resp_parser parser;
     struct resp_slot *ring; /* owned; slot of id i: ring[i & (capacity - 1)] */
+    struct kv_buf *held;    /* owned, likewise: replies waiting for those before them, but brief ones */
     uint32_t capacity;
     uint64_t head, tail; /* ids: oldest unanswered, next */
     size_t held_bytes;   /* of replies waiting in the ring */

@@ -111,8 +111,10 @@ void group_step(struct group *g, const struct raft_msg *m, const struct log_entr
         if (g->w->poisoned || log_is_short(l) || store_pressure(g->w->store) > 400) return; /* the leader asks again */
         struct group_staged in = {0};
         bool ok = true;
-        for (uint32_t i = 0; i < m->entry_count && ok; i++)
-            ok = staged_add(&in, m->index + 1 + i, entries[i].term, entries[i].flags, entries[i].bytes);
+        for (uint32_t i = 0; i < m->entry_count && ok; i++) {
+            kv_buf_append_slice(&in.bytes, entries[i].bytes);
+            ok = staged_add(&in, m->index + 1 + i, entries[i].term, entries[i].flags);
+        }
         if (ok && raft_step(g->raft, m, now) == RAFT_OK) {
             g->incoming = &in;
             group_pump(g);

@@ -16,6 +16,7 @@ struct group_staged { /* entries on their way into the log */
     uint32_t count, capacity;
     uint64_t first;
     struct kv_buf bytes;
+    size_t used; /* of the bytes, by entries */
 };
 
 struct group_scrub { /* scrub.c */

@@ -12,8 +12,9 @@
  *   group_staged.c   entries on their way into the log */
 enum { GROUP_SEND_ENTRIES_MAX = 1024 }; /* and the bound of raft.batch */
 
-/* The bytes are copied; resolved before the log sees them. False: no memory. */
-bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t flags, struct kv_slice bytes);
+/* An entry of the bytes that were appended to s->bytes since the last one; resolved before the log sees them. False: no memory. */
+bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t flags);
+void staged_undo(struct group_staged *s); /* these bytes become none */
 void staged_resolve(struct group_staged *s);
 void staged_clear(struct group_staged *s);
 void staged_free(struct group_staged *s);

@@ -280,8 +280,8 @@ static bool apply_one(struct group *g, const struct log_entry *e, const struct a
         g->waiting_head = r->queue_next;
         if (g->waiting_head == NULL) g->waiting_tail = NULL;
         r->queue_next = NULL;
-        if (g->waiting_head != NULL)
-            for (size_t line = 0; line < sizeof *r; line += 64) __builtin_prefetch((char *)g->waiting_head + line);
+        if (g->waiting_head != NULL && g->waiting_head->queue_next != NULL) /* the next itself is on its way */
+            request_prefetch(g->waiting_head->queue_next);
         assert(r->index == index); /* what a snapshot went past was answered then: group_restored() */
         if (r->term == e->term) {
             waiting = r;

@@ -68,19 +68,20 @@ static enum kv_err propose(struct group *g, const struct command *c, bool is_con
     stamped.range_epoch = g->descriptor.range_epoch;
     stamped.stamp_ms = stamp_now(g, &g->stamp);
     stamped.feature = COMMAND_FEATURE;
-    kv_buf_clear(&w->command);
-    command_encode(&stamped, &w->command);
-    if (w->command.failed || w->command.size > LOG_ENTRY_BYTES_MAX) {
-        kv_buf_clear(&w->command);
+    struct group_staged *staged = &g->staged;
+    command_encode(&stamped, &staged->bytes);
+    if (staged->bytes.failed || staged->bytes.size - staged->used > LOG_ENTRY_BYTES_MAX) {
+        staged_undo(staged);
         return KV_TOO_BIG;
     }
     raft_index first;
     enum raft_verdict v = raft_propose(g->raft, 1, is_conf, &first, worker_event_now_ns(w));
-    if (v == RAFT_WINDOW_FULL) return KV_THROTTLED; /* passes by itself: a full window, a transfer */
-    if (v != RAFT_OK) return verdict_err(v);
-    bool staged = staged_add(&g->staged, first, raft_term_now(g->raft), is_conf ? LOG_ENTRY_CONF : 0,
-                             kv_buf_slice(&w->command));
-    if (!staged) abort(); /* out of memory between the core and the log: crash, recovery is exact */
+    if (v != RAFT_OK) {
+        staged_undo(staged);
+        return v == RAFT_WINDOW_FULL ? KV_THROTTLED : verdict_err(v); /* a full window, or a transfer, passes by itself */
+    }
+    bool added = staged_add(staged, first, raft_term_now(g->raft), is_conf ? LOG_ENTRY_CONF : 0);
+    if (!added) abort(); /* out of memory between the core and the log: crash, recovery is exact */
     *index = first;
     group_touch(g);
     return KV_OK;

@@ -6,8 +6,9 @@
 /* Entries between the core and the log: what the core was asked to take in one turn, or what one
  * message brought, side by side as the log wants them. */
 
-bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t flags, struct kv_slice bytes)
+bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t flags)
 {
+    if (s->bytes.failed) return false;
     if (s->count == s->capacity) {
         uint32_t capacity = s->capacity == 0 ? 64 : s->capacity * 2;
         struct log_entry *entries = realloc(s->entries, capacity * sizeof *entries);
@@ -20,12 +21,17 @@ bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t f
     }
     if (s->count == 0) s->first = index;
     assert(index == s->first + s->count);
-    s->offsets[s->count] = s->bytes.size;
-    kv_buf_append_slice(&s->bytes, bytes);
-    if (s->bytes.failed) return false;
+    s->offsets[s->count] = s->used;
     s->entries[s->count++] =
-        (struct log_entry){.term = term, .flags = flags, .bytes = {.size = bytes.size}};
+        (struct log_entry){.term = term, .flags = flags, .bytes = {.size = s->bytes.size - s->used}};
+    s->used = s->bytes.size;
     return true;
+}
+
+void staged_undo(struct group_staged *s)
+{
+    s->bytes.size = s->used;
+    s->bytes.failed = false;
 }
 
 void staged_resolve(struct group_staged *s)
@@ -37,6 +43,7 @@ void staged_resolve(struct group_staged *s)
 void staged_clear(struct group_staged *s)
 {
     s->count = 0;
+    s->used = 0;
     kv_buf_clear(&s->bytes);
 }
 

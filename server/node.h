@@ -74,7 +74,7 @@ struct worker {
     struct exec exec;        /* reused for every command */
     struct exec_place place; /* of partition 0's commands */
     struct exec_state exec_state;
-    struct kv_buf exec_reply, exec_rows, command;
+    struct kv_buf exec_reply, exec_rows;
     struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;

@@ -39,10 +39,10 @@ struct request *request_make(struct worker *w)
     struct request *r = w->spare_requests;
     if (r != NULL) {
         w->spare_requests = r->next;
-        __builtin_prefetch(r->next);
+        if (r->next != NULL) request_prefetch(r->next);
         w->spare_count--;
     } else {
-        r = malloc(sizeof *r);
+        r = aligned_alloc(REQUEST_LINE_BYTES, sizeof *r);
     }
     if (r == NULL) return NULL;
     *r = (struct request){.w = w};
@@ -72,7 +72,7 @@ bool request_own(struct request *r)
     return true;
 }
 
-void request_finish(struct request *r, const struct kv_reply *reply)
+void request_finish(struct request *r, struct kv_reply *reply)
 {
     struct worker *w = r->w;
     if (r->prev != NULL) r->prev->next = r->next;
@@ -81,9 +81,8 @@ void request_finish(struct request *r, const struct kv_reply *reply)
     else w->open_tail = r->prev;
     w->open_count--;
     if (w->open_iter == r) w->open_iter = r->next;
-    struct kv_reply out = *reply;
-    out.id = r->owner_id;
-    r->done(r, &out);
+    reply->id = r->owner_id;
+    r->done(r, reply);
     free(r->memory);
     if (w->spare_count == SPARES_MAX) {
         free(r);

@@ -7,16 +7,26 @@
  * once, by request_finish(), inside request_start() or later. */
 struct request {
     struct kv_request body;
+    /* What few of them need. */
+    uint64_t retry_ns;                  /* not routed again before this */
+    uint64_t context;                   /* READING: of its ReadIndex; FORWARDED: id on the link */
+    void *children;                     /* FANNED: the requests it became (fan.c, split.c) */
+    void (*abandon)(struct request *r); /* they go on, and nobody hears of them */
+    /* What is looked at again when it ends: request_prefetch(). */
     void (*done)(struct request *r, const struct kv_reply *reply); /* then the request is gone */
     void *owner;                                                   /* of done */
     uint64_t owner_id;
     struct worker *w;
     uint64_t deadline_ns;
-    uint64_t retry_ns;    /* not routed again before this */
-    bool is_write, maybe; /* maybe: bytes of it left and no answer proved it unapplied */
-    bool doubted;         /* PROPOSED: it was so already when its entry was made */
-    bool stamped;         /* the idempotency key is our own */
-    bool internal;        /* asked by the node itself: may use the system keyspace and what only nodes may write */
+    uint64_t index, term;        /* PROPOSED: of its entry; READING: the index to wait for */
+    void *memory;                /* owns the arguments once kept */
+    struct request *prev, *next; /* worker's open list */
+    struct request *queue_next;  /* the group's queue it waits in */
+    bool is_write, maybe;        /* maybe: bytes of it left and no answer proved it unapplied */
+    bool doubted;                /* PROPOSED: it was so already when its entry was made */
+    bool stamped;                /* the idempotency key is our own */
+    bool internal;               /* asked by the node itself: may use the system keyspace and what only nodes may write */
+    bool is_in_line;             /* FORWARDED: a write, counted in its partition's line */
     uint32_t tries;
     enum kv_phase phase;
     enum request_state { REQUEST_NEW,
@@ -26,24 +36,24 @@ struct request {
                          REQUEST_FORWARDED,
                          REQUEST_FANNED,
                          REQUEST_AWAITING } state;
-    uint64_t index, term; /* PROPOSED: of its entry; READING: the index to wait for */
-    uint64_t context;     /* READING: of its ReadIndex; FORWARDED: id on the link */
     uint32_t forward_node;
-    bool is_in_line;                    /* FORWARDED: a write, counted in its partition's line */
-    uint32_t partition;                 /* where it was last sent */
-    uint32_t range_epoch;               /* READING: of the partition when it was routed there */
-    void *memory;                       /* owns the arguments once kept */
-    struct request *prev, *next;        /* worker's open list */
-    struct request *queue_next;         /* the group's queue it waits in */
-    void *children;                     /* FANNED: the requests it became (fan.c, split.c) */
-    void (*abandon)(struct request *r); /* they go on, and nobody hears of them */
+    uint32_t partition;   /* where it was last sent */
+    uint32_t range_epoch; /* READING: of the partition when it was routed there */
 };
+/* Thousands are open at a time, so each is met in memory again, not in the processor's cache. */
+enum { REQUEST_LINE_BYTES = 64 };
+static_assert(sizeof(struct request) % REQUEST_LINE_BYTES == 0, "no line is shared by two");
+static inline __attribute__((always_inline)) void request_prefetch(const struct request *r)
+{
+    __builtin_prefetch(&r->done);
+    __builtin_prefetch(&r->range_epoch);
+}
 
 struct group;
 struct request *request_make(struct worker *w); /* NULL: over limit.queue or out of memory */
 void request_start(struct request *r);          /* routes and runs it */
 bool request_own(struct request *r);            /* copies the arguments; false: out of memory, and it has been answered */
-void request_finish(struct request *r, const struct kv_reply *reply);
+void request_finish(struct request *r, struct kv_reply *reply); /* whose id becomes the one its owner asked under */
 void request_fail(struct request *r, enum kv_err err, const char *detail); /* applied: no, or maybe if r->maybe */
 void request_absent(struct request *r);                                    /* no replica of its partition is here: waits for one, inside its deadline */
 /* The partition that holds an encoded key; NULL: none is known. */

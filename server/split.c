@@ -28,7 +28,8 @@ static void finish(struct split *s, const struct kv_reply *reply)
 {
     if (s->asker != NULL) {
         s->asker->children = NULL;
-        request_finish(s->asker, reply);
+        struct kv_reply out = *reply;
+        request_finish(s->asker, &out);
     }
     free(s);
 }

@@ -526,7 +526,6 @@ void worker_destroy(struct worker *w)
     exec_free(&w->exec);
     kv_buf_free(&w->exec_reply);
     kv_buf_free(&w->exec_rows);
-    kv_buf_free(&w->command);
     kv_arena_free(&w->arena);
     request_free_spares(w);
     free(w);

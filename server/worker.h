@@ -22,6 +22,7 @@ struct worker_options { /* all outlive the worker */
     struct journal *journal;
     void (*stop_wanted)(void *context); /* poisoned or told to stop: call worker_stop() */
     void *context;
+    bool keeps_history; /* for worker_group_next(): a hash over every applied entry costs as much as its checksum */
 };
 
 /* Recovers the store and its groups; blocking, before the loop runs. KV_CORRUPT, KV_VERSION, KV_CONFLICT

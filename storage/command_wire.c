@@ -123,7 +123,7 @@ struct item { /* one field */
     struct kv_slice bytes;
 };
 
-static uint64_t varint_get(struct cursor *c)
+static uint64_t varint_get_long(struct cursor *c)
 {
     uint64_t v = 0;
     for (unsigned i = 0; i < VARINT_BYTES_MAX && c->at < c->end; i++) {
@@ -136,7 +136,13 @@ static uint64_t varint_get(struct cursor *c)
     return 0;
 }
 
-static struct kv_slice bytes_get(struct cursor *c, uint64_t size)
+static inline uint64_t varint_get(struct cursor *c)
+{
+    /* Nearly all are of one byte: tags, sizes, small numbers. */
+    return c->at < c->end && *c->at < 0x80 ? *c->at++ : varint_get_long(c);
+}
+
+static inline struct kv_slice bytes_get(struct cursor *c, uint64_t size)
 {
     if (size > (uint64_t)(c->end - c->at)) {
         c->failed = true;
@@ -148,7 +154,7 @@ static struct kv_slice bytes_get(struct cursor *c, uint64_t size)
 }
 
 /* False at the end and on a failure. */
-static bool item_next(struct cursor *c, struct item *out)
+static inline bool item_next(struct cursor *c, struct item *out)
 {
     if (c->at == c->end) return false;
     uint64_t tag = varint_get(c);
@@ -177,14 +183,31 @@ struct kv_slice command_field_bytes(struct kv_slice message, uint32_t field)
     return found;
 }
 
-/* Also looks at everything once, so that the second walk cannot fail. */
-static bool args_count(struct kv_slice bytes, uint32_t *count)
+struct args {
+    struct kv_slice *at; /* in the arena */
+    uint32_t count, room;
+};
+enum { ARGS_FEW = 4 }; /* most commands have no more, and need no second walk to count them */
+
+static uint32_t args_left(struct cursor rest)
 {
-    struct cursor c = {bytes.data, bytes.data + bytes.size, false};
-    struct item i;
-    *count = 0;
-    while (item_next(&c, &i)) *count += i.field == FIELD_ARGS;
-    return !c.failed;
+    uint32_t count = 0;
+    for (struct item i; item_next(&rest, &i);) count += i.field == FIELD_ARGS;
+    return count;
+}
+
+static bool args_add(struct args *a, struct kv_slice arg, const struct cursor *rest, struct kv_arena *arena)
+{
+    if (a->count == a->room) {
+        uint32_t room = a->room == 0 ? ARGS_FEW : a->count + 1 + args_left(*rest);
+        struct kv_slice *at = kv_arena_alloc(arena, room * sizeof *at);
+        if (at == NULL) return false;
+        if (a->count > 0) memcpy(at, a->at, a->count * sizeof *at);
+        a->at = at;
+        a->room = room;
+    }
+    a->at[a->count++] = arg;
+    return true;
 }
 
 static bool number_is(const struct item *i, enum wire wire, uint64_t max)
@@ -195,11 +218,8 @@ static bool number_is(const struct item *i, enum wire wire, uint64_t max)
 enum kv_err command_decode(struct kv_slice bytes, struct kv_arena *arena, struct command *out)
 {
     *out = (struct command){.arg_count = 0};
-    uint32_t count = 0, filled = 0;
-    if (bytes.size == 0 || !args_count(bytes, &count)) return KV_MALFORMED;
-    struct kv_slice *args = count == 0 ? NULL : kv_arena_alloc(arena, count * sizeof *args);
-    if (count > 0 && args == NULL) return KV_TOO_BIG;
-
+    if (bytes.size == 0) return KV_MALFORMED;
+    struct args args = {0};
     struct cursor c = {bytes.data, bytes.data + bytes.size, false};
     struct kv_slice client = {0};
     uint64_t op = 0;
@@ -213,8 +233,7 @@ enum kv_err command_decode(struct kv_slice bytes, struct kv_arena *arena, struct
             break;
         case FIELD_ARGS:
             fits &= i.wire == WIRE_BYTES;
-            assert(args != NULL); /* counted before */
-            args[filled++] = i.bytes;
+            if (!args_add(&args, i.bytes, &c, arena)) return KV_TOO_BIG;
             break;
         case FIELD_KEYSPACE:
             fits &= number_is(&i, WIRE_VARINT, UINT32_MAX);
@@ -247,14 +266,14 @@ enum kv_err command_decode(struct kv_slice bytes, struct kv_arena *arena, struct
         default: break; /* of a later version */
         }
     }
-    if (!fits || !has_op) return KV_MALFORMED;
+    if (c.failed || !fits || !has_op) return KV_MALFORMED;
     /* The level is judged first: behind a later one even an unknown op is legal. */
     if (out->feature > COMMAND_FEATURE) return KV_VERSION;
     if (kv_op_info((uint32_t)op) == NULL) return KV_MALFORMED;
     if (client.size != (out->sequence != 0 ? sizeof out->client : 0)) return KV_MALFORMED;
     out->op = (enum kv_op)op;
-    out->args = args;
-    out->arg_count = count;
+    out->args = args.at;
+    out->arg_count = args.count;
     if (client.size > 0) memcpy(out->client, client.data, client.size);
     return KV_OK;
 }

@@ -80,7 +80,7 @@ uint8_t *log_cache_room(struct log *l, struct log_batch *open, size_t size)
     return c->data + at + open->size;
 }
 
-const uint8_t *log_cache_get(const struct log *l, const struct log_slot *slot)
+const struct log_chunk *log_cache_find(const struct log *l, const struct log_slot *slot)
 {
     size_t low = 0, high = l->chunk_count; /* the first chunk behind the record */
     while (low < high) {
@@ -91,10 +91,7 @@ const uint8_t *log_cache_get(const struct log *l, const struct log_slot *slot)
         else
             high = middle;
     }
-    if (low == 0) return NULL;
-    const struct log_chunk *c = l->chunks[low - 1];
-    if (c->segment != slot->segment || slot->offset - c->offset >= c->size) return NULL;
-    return c->data + (slot->offset - c->offset) + LOG_RECORD_HEADER_BYTES;
+    return low > 0 && log_chunk_get(l->chunks[low - 1], slot) != NULL ? l->chunks[low - 1] : NULL;
 }
 
 void log_cache_evict(struct log *l)

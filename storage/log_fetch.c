@@ -43,7 +43,7 @@ static void plan(const struct log *l, const struct log_life *g, const struct log
     uint8_t *to = j->bytes;
     for (uint32_t k = 0; k < f->entry_count; k++) {
         const struct log_slot *slot = log_life_slot(g, f->first + k);
-        const uint8_t *cached = log_cache_get(l, slot); /* undurable ones always are */
+        const uint8_t *cached = log_chunk_get(log_cache_find(l, slot), slot); /* undurable ones always are */
         j->pieces[k] = (struct piece){.file = {.handle = -1}, .offset = slot->offset};
         if (cached != NULL)
             memcpy(to, cached - LOG_RECORD_HEADER_BYTES, LOG_RECORD_HEADER_BYTES + (size_t)slot->size);

@@ -130,10 +130,15 @@ enum kv_err log_cached(const struct log *l, uint32_t group, uint64_t first, uint
     if (g == NULL || first <= g->compacted_index || first > log_life_last(g)) return KV_NOT_FOUND;
     uint64_t last = log_life_last(g), run_end = 0, term = 0;
     size_t bytes = 0;
+    const struct log_chunk *chunk = NULL; /* most entries stand in that of the one before */
     for (uint64_t i = first; i <= last && *out_count < count_max; i++) {
         const struct log_slot *slot = log_life_slot(g, i);
         if (*out_count > 0 && bytes + slot->size > bytes_max) break;
-        const uint8_t *data = log_cache_get(l, slot);
+        const uint8_t *data = log_chunk_get(chunk, slot);
+        if (data == NULL) {
+            chunk = log_cache_find(l, slot);
+            data = log_chunk_get(chunk, slot);
+        }
         if (data == NULL) return *out_count > 0 ? KV_OK : KV_BUSY;
         if (i > run_end) { /* terms come in runs: look up once per run */
             uint64_t from = g->compacted_index + 1;

@@ -179,7 +179,13 @@ void log_segment_free(struct log_segment *s);
 /* log_cache.c */
 uint8_t *log_cache_room(struct log *l, struct log_batch *open, size_t size); /* behind the open batch */
 struct log_chunk *log_cache_begin(struct log *l, struct log_segment *s, uint32_t offset, size_t size);
-const uint8_t *log_cache_get(const struct log *l, const struct log_slot *slot); /* the entry's bytes or NULL */
+const struct log_chunk *log_cache_find(const struct log *l, const struct log_slot *slot); /* holds the entry; NULL: none */
+static inline const uint8_t *log_chunk_get(const struct log_chunk *c, const struct log_slot *slot) /* its bytes; NULL: not in it */
+{
+    if (c == NULL || c->segment != slot->segment || slot->offset < c->offset) return NULL;
+    uint32_t at = slot->offset - c->offset;
+    return at < c->size ? c->data + at + LOG_RECORD_HEADER_BYTES : NULL;
+}
 void log_cache_evict(struct log *l);
 void log_cache_free(struct log *l);
 

@@ -306,11 +306,22 @@ uint32_t memtable_hint(const struct memtable *t, enum store_class class, struct 
     return hash;
 }
 
-void memtable_hint_row(const struct memtable *t, uint32_t hint)
+/* Always inlined: gcc drops calls of a function that does nothing else. */
+static inline __attribute__((always_inline)) void row_prefetch(const struct row *r)
 {
-    const struct row *r = t->chains[hint & t->chain_mask];
     if (r == NULL) return;
     for (size_t line = 0; line < 4; line++) __builtin_prefetch((const uint8_t *)r + line * 64);
+}
+
+void memtable_hint_row(const struct memtable *t, uint32_t hint)
+{
+    row_prefetch(t->chains[hint & t->chain_mask]);
+}
+
+void memtable_hint_next(const struct memtable *t, uint32_t hint)
+{
+    const struct row *r = t->chains[hint & t->chain_mask];
+    if (r != NULL && r->hash != hint) row_prefetch(r->chain);
 }
 
 static struct row *row_create(struct memtable *t, uint32_t hash, const struct store_row *from,

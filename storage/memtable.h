@@ -40,10 +40,11 @@ enum memtable_found memtable_get(const struct memtable *t, enum store_class clas
                                  struct kv_slice key, struct kv_slice sub, struct kv_slice *value);
 
 /* Fetches what memtable_get() or memtable_put() of this key will touch into the processor's cache:
- * first the place in the index, and once that has come the row. Several keys at a time, or
- * each would wait for memory alone. */
+ * first the place in the index, once that has come the row, and then the one behind it, if the first is
+ * another key's. Several keys at a time, or each would wait for memory alone. */
 uint32_t memtable_hint(const struct memtable *t, enum store_class class, struct kv_slice key, struct kv_slice sub);
 void memtable_hint_row(const struct memtable *t, uint32_t hint);
+void memtable_hint_next(const struct memtable *t, uint32_t hint);
 
 /* Rows of one class in order of (key, sub), deleted ones included. Any write makes a
  * cursor invalid. Slices are valid as long as those of memtable_get(). The writer's thread alone

@@ -274,6 +274,11 @@ void store_hint_row(const struct store *s, uint32_t hint)
     memtable_hint_row(s->active, hint);
 }
 
+void store_hint_next(const struct store *s, uint32_t hint)
+{
+    memtable_hint_next(s->active, hint);
+}
+
 void store_apply(struct store *s, uint32_t group, uint64_t index, uint64_t term, uint64_t clock_ms,
                  const struct store_op *ops, uint32_t op_count)
 {

@@ -118,6 +118,7 @@ struct store_op {
 /* memtable_hint() for the table that the next store_apply() writes. */
 uint32_t store_hint(const struct store *s, enum store_class class, struct kv_slice key, struct kv_slice sub);
 void store_hint_row(const struct store *s, uint32_t hint);
+void store_hint_next(const struct store *s, uint32_t hint);
 void store_apply(struct store *s, uint32_t group, uint64_t index, uint64_t term, uint64_t clock_ms,
                  const struct store_op *ops, uint32_t op_count);
 void store_describe(struct store *s, uint32_t group, struct kv_slice descriptor); /* part of the entry being applied */

@@ -22,13 +22,6 @@ void kv_buf_free(struct kv_buf *b)
     kv_buf_init(b, b->size_max);
 }
 
-void kv_buf_clear(struct kv_buf *b)
-{
-    b->start = 0;
-    b->size = 0;
-    b->failed = false;
-}
-
 void kv_buf_shrink(struct kv_buf *b, size_t capacity)
 {
     if (b->size != 0 || b->capacity <= capacity) return;
@@ -77,7 +70,7 @@ static bool buf_grow(struct kv_buf *b, size_t size)
     return true;
 }
 
-uint8_t *kv_buf_reserve(struct kv_buf *b, size_t size)
+uint8_t *kv_buf_reserve_slowly(struct kv_buf *b, size_t size)
 {
     if (b->failed) return NULL;
     bool fits = size <= SIZE_MAX - b->size && (b->size_max == 0 || b->size + size <= b->size_max);
@@ -95,31 +88,11 @@ uint8_t *kv_buf_reserve(struct kv_buf *b, size_t size)
     return b->data + b->start + b->size;
 }
 
-void kv_buf_commit(struct kv_buf *b, size_t size)
-{
-    assert(!b->failed && size <= b->capacity - b->start - b->size);
-    b->size += size;
-}
-
 void kv_buf_consume(struct kv_buf *b, size_t size)
 {
     assert(size <= b->size);
     b->size -= size;
     b->start = b->size == 0 ? 0 : b->start + size;
-}
-
-void kv_buf_append(struct kv_buf *b, const void *data, size_t size)
-{
-    if (size == 0) return;
-    uint8_t *to = kv_buf_reserve(b, size);
-    if (to == NULL) return;
-    memcpy(to, data, size);
-    b->size += size;
-}
-
-void kv_buf_append_slice(struct kv_buf *b, struct kv_slice s)
-{
-    kv_buf_append(b, s.data, s.size);
 }
 
 void kv_buf_append_text(struct kv_buf *b, const char *text)

@@ -139,7 +139,8 @@ bool cluster_start(struct cluster *c, uint32_t node)
                                .clients = &c->allowed,
                                .journal = &n->journal,
                                .stop_wanted = stop_wanted,
-                               .context = n};
+                               .context = n,
+                               .keeps_history = true};
     enum kv_err err = worker_create(&w, &n->worker, n->why, sizeof n->why);
     if (err == KV_OK) err = worker_start(n->worker, n->why, sizeof n->why);
     if (err == KV_OK) return true;
