@@ -33,6 +33,7 @@
     X("replicas", 0, "N", "copies of each partition (default 3, or as many as there are nodes)") \
     X("delimiter", 0, "C", "list: what ends a key's label (default /)")                          \
     X("default", 0, "GROUP", "list: where labels go that no group lists (default: refused)")     \
+    X("at", 0, "KEY", "where the new partition begins")                                          \
     X("yes", 0, "NAME", "the keyspace's name once more, instead of typing it")
 
 enum { ARGS_WORDS_MAX = 1024,
