@@ -131,7 +131,7 @@ void group_peer_closed(struct group *g, uint32_t node)
 {
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
         if (g->descriptor.replicas[i].node == node)
-            raft_peer_closed(g->raft, g->descriptor.replicas[i].id, env_now_ns(g->w->env));
+            raft_peer_closed(g->raft, g->descriptor.replicas[i].id, 0, env_now_ns(g->w->env));
     group_touch(g);
 }
 
