@@ -128,10 +128,15 @@ bool raft_is_quiet(const struct raft *r)
     return r->quiet;
 }
 
-void raft_beat(struct raft *r, uint64_t now_ns)
+bool raft_beat(struct raft *r, uint64_t now_ns)
 {
+    bool any = false;
     if (now_ns > r->now) r->now = now_ns;
-    if (r->role != RAFT_LEADER || r->quiet) return;
-    for (uint32_t i = 0; i < r->peer_count; i++)
-        if (r->now >= r->peers[i].sent_ns + r->o.heartbeat_ns / 4) r->peers[i].beat_due = true;
+    if (r->role != RAFT_LEADER || r->quiet) return false;
+    for (uint32_t i = 0; i < r->peer_count; i++) {
+        struct peer *p = &r->peers[i];
+        if (p->id != r->o.id && r->now >= p->sent_ns + r->o.heartbeat_ns / 4) p->beat_due = true;
+        any |= p->id != r->o.id && p->beat_due;
+    }
+    return any;
 }

@@ -195,8 +195,9 @@ void raft_rest(struct raft *r, uint64_t now_ns);
 bool raft_is_quiet(const struct raft *r); /* raft_tick() has nothing to do, until something else is called */
 /* Something is wrong, or to be done, that the core does not see: a follower asks its leader for a sign of life. */
 void raft_wake(struct raft *r, uint64_t now_ns);
-/* All groups of this node send their heartbeats now, in one turn: so does this one, where the last was not just sent. */
-void raft_beat(struct raft *r, uint64_t now_ns);
+/* All groups of this node send their heartbeats now, in one turn: so does this one, where the last was not just sent.
+ * False: to nobody. */
+bool raft_beat(struct raft *r, uint64_t now_ns);
 
 bool raft_ready(struct raft *r, struct raft_ready *out); /* false: nothing to do */
 void raft_advance(struct raft *r);                       /* the ready was taken */

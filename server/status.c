@@ -69,11 +69,11 @@ void status_json(struct worker *w, struct kv_buf *out)
         raft_status(g->raft, now, &s);
         kv_buf_printf(out,
                       "%s{\"id\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
-                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"replicas\":[",
+                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"quiet\":%s,\"replicas\":[",
                       comma, g->id, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
                       (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)g->applied,
                       (unsigned long long)s.last, (unsigned long long)s.compacted, g->descriptor.range_epoch, g->descriptor.conf_epoch,
-                      s.lease_held ? "true" : "false");
+                      s.lease_held ? "true" : "false", s.quiet ? "true" : "false");
         for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
             if (i > 0) kv_buf_append_u8(out, ',');
             replica_json(g, &s, &g->descriptor.replicas[i], out);
