@@ -106,6 +106,11 @@ struct raft {
     uint64_t now;    /* latest time seen */
     uint64_t random; /* state of the jitter */
 
+    /* quiet groups */
+    bool quiet;      /* no timer runs: as a leader all agreed, as a follower it did */
+    bool resting;    /* a leader's heartbeats ask for it, since rest_round */
+    uint64_t rest_round, busy_ns;
+
     enum raft_role role;
     raft_term term;
     raft_id vote, leader;
@@ -126,11 +131,6 @@ struct raft {
     uint64_t promise_until;  /* no vote before; also the silence after a restart (R2) */
     raft_term deferred_term; /* a TIMEOUT_NOW that waits for a configuration to be applied */
     bool yielded;
-
-    /* quiet groups */
-    bool quiet;      /* no timer runs: as a leader all agreed, as a follower it did */
-    bool resting;    /* a leader's heartbeats ask for it, since rest_round */
-    uint64_t rest_round, busy_ns;
 
     /* leadership */
     raft_index inherited; /* last index when elected: what lies above is of our term */
