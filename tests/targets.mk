@@ -38,7 +38,7 @@ tsan: ## the end-to-end tests under ThreadSanitizer; not in CI, it takes ten min
 	@sh tests/tsan.sh $(BUILD)/tsan $(TESTS)
 bench: ## ratios against redis and etcd; ROW=name ROUNDS=n for one row
 	@$(MAKE) --no-print-directory -s deps-dev
-	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/splits
 	@sh tools/bench $(ROW)
 tidy: $(gen) ## clang-tidy over the sources, shellcheck over the scripts
 	@mkdir -p $(BUILD)/tidy
