@@ -61,6 +61,12 @@ void group_read(struct group *g, struct request *r)
     r->partition = g->id;
     r->range_epoch = g->descriptor.range_epoch;
     g->w->read_turn = g->w->turns;
+    if (r->body.level == KV_LEVEL_ANY && r->body.op != KV_OP_KVAWAIT && r->body.op != KV_OP_KVMOVE) {
+        read_now(g, r, true);
+        return;
+    }
+    g->was_read = true;
+    rest_wake(g);
     if (r->body.op == KV_OP_KVAWAIT) {
         acks_await(g, r);
         return;
@@ -69,12 +75,6 @@ void group_read(struct group *g, struct request *r)
         member_move(g, r);
         return;
     }
-    if (r->body.level == KV_LEVEL_ANY) {
-        read_now(g, r, true);
-        return;
-    }
-    g->was_read = true;
-    rest_wake(g);
     /* Not by the lease while a committed split may be unapplied: who was born by it may lead elsewhere. */
     bool current = g->role == RAFT_LEADER && g->lead_index != 0 && g->applied >= g->lead_index && g->applied == g->apply_to;
     if (current && read_now(g, r, false)) return;

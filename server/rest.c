@@ -40,6 +40,11 @@ static bool is_idle(const struct group *g)
     return !waits && !works && !cares && !g->dead && !g->installing && !g->rowless;
 }
 
+bool rest_is_sound(const struct group *g)
+{
+    return g->active_link != NULL || (raft_is_quiet(g->raft) && is_idle(g));
+}
+
 /* What lasts only while something is done. */
 static void shrink(struct group *g)
 {

@@ -11,6 +11,7 @@ void rest_tick(struct worker *w, uint64_t now_ns);
 void rest_offer(struct group *g, uint64_t now_ns);
 bool rest_agrees(const struct group *g, uint32_t node); /* a follower, asked by the leader on that node */
 void rest_wake(struct group *g);
+bool rest_is_sound(const struct group *g); /* ticks look at it, or need not */
 /* No connection to the node any more: groups it led elect, some with each tick, and those led here see who is left. */
 void rest_peer_closed(struct worker *w, uint32_t node);
 /* A dead replica here that is quiet: its leader would not ask for it, so it is told. */

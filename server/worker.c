@@ -1,5 +1,6 @@
 #include "server/worker.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -536,7 +537,11 @@ void worker_check(const struct worker *w)
     uint32_t cursor = 0;
     uint64_t id;
     void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) raft_check(((struct group *)v)->raft);
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        const struct group *g = v;
+        raft_check(g->raft);
+        assert(rest_is_sound(g));
+    }
 }
 
 bool worker_group_next(const struct worker *w, uint32_t *cursor, uint32_t *group, uint64_t *applied, uint64_t *hash,

@@ -1,3 +1,4 @@
+#include "client/base/text.h"
 #include "server/map.h"
 #include "server/request.h"
 #include "tests/sim/cluster_impl.h"
@@ -115,6 +116,31 @@ static uint64_t ask(uint32_t node, enum kv_op op, enum kv_err *err)
     return (sim_now_ns(sim) - from) / 1000000;
 }
 
+/* WAIT for more replicas than there are: the milliseconds until it is told how many. */
+static uint64_t await_acks(uint64_t wait_ms, enum kv_err *err)
+{
+    struct answer a = {0};
+    char text[21];
+    struct kv_slice args[] = {kv_str("0"), kv_str("9"), kv_slice(text, kv_format_i64((int64_t)wait_ms, text))};
+    struct request *r = request_make(cluster_worker(cluster, leader));
+    ck_assert_ptr_nonnull(r);
+    r->body = (struct kv_request){.op = KV_OP_KVAWAIT,
+                                  .args = args,
+                                  .arg_count = 3,
+                                  .keyspace = KV_KEYSPACE_DEFAULT,
+                                  .pinned = true,
+                                  .partition = partition,
+                                  .range_epoch = replica(leader)->descriptor.range_epoch};
+    r->done = on_answer;
+    r->owner = &a;
+    uint64_t from = sim_now_ns(sim);
+    request_start(r);
+    while (!a.is_done && sim_step(sim)) {
+    }
+    *err = a.err;
+    return (sim_now_ns(sim) - from) / 1000000;
+}
+
 static void begin(uint64_t seed)
 {
     char why[256];
@@ -156,6 +182,16 @@ START_TEST(clients_wake_it)
         ck_assert(await_quiet(2 * QUIET_MS));
         run(QUIET_MS); /* the lease ends */
     }
+    end();
+}
+END_TEST
+
+START_TEST(who_waits_is_told)
+{
+    enum kv_err err;
+    begin(3);
+    ck_assert_uint_le(await_acks(300, &err), 300 + ANSWER_MS);
+    ck_assert_int_eq(err, KV_OK);
     end();
 }
 END_TEST
@@ -259,6 +295,7 @@ int main(void)
     TCase *tc = tcase_create("quiet");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, clients_wake_it);
+    tcase_add_test(tc, who_waits_is_told);
     tcase_add_test(tc, nobody_asks_and_nothing_is_sent);
     tcase_add_loop_test(tc, its_leader_is_killed, 0, 6);
     tcase_add_loop_test(tc, its_leader_is_cut_off, 0, 6);
