@@ -1,6 +1,7 @@
 #include "server/rest.h"
 
 #include "server/peer.h"
+#include "server/peer_codec.h"
 #include "server/scrub.h"
 
 /*
@@ -133,6 +134,6 @@ void rest_peer_closed(struct worker *w, uint32_t node)
 void rest_lost(struct group *g)
 {
     uint32_t leader = group_leader_node(g);
-    if (raft_is_quiet(g->raft) && leader != 0 && leader != g->w->node_id)
-        peer_send_lost(g->w->peers, leader, g->id, g->replica, 0);
+    if (raft_is_quiet(g->raft) && !g->is_gone && leader != 0 && leader != g->w->node_id)
+        peer_send_lost(g->w->peers, leader, &(struct peer_lost){.group = g->id, .replica = g->replica});
 }
