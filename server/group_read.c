@@ -61,7 +61,8 @@ void group_read(struct group *g, struct request *r)
     r->partition = g->id;
     r->range_epoch = g->descriptor.range_epoch;
     g->w->read_turn = g->w->turns;
-    if (r->body.level == KV_LEVEL_ANY && r->body.op != KV_OP_KVAWAIT && r->body.op != KV_OP_KVMOVE) {
+    if (r->body.level == KV_LEVEL_ANY && r->body.op != KV_OP_KVAWAIT && r->body.op != KV_OP_KVMOVE &&
+        r->body.op != KV_OP_KVLEAD) {
         read_now(g, r, true);
         return;
     }
