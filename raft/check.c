@@ -50,6 +50,8 @@ static void check_role(const struct raft *r)
     }
     assert(r->durable_term <= r->term);
     if (r->role != RAFT_LEADER) assert(r->transferee == 0 && r->notice_at == RAFT_NEVER);
+    assert(!r->resting || (r->role == RAFT_LEADER && !r->quiet));
+    assert(!r->quiet || quiet_is_sound(r));
 }
 
 static void check_peers(const struct raft *r)

@@ -175,6 +175,7 @@ bool conf_is_pending(const struct raft *r)
 
 void raft_conf_applied(struct raft *r, const struct raft_conf *c)
 {
+    quiet_end(r, false);
     conf_install(r, c);
     raft_trace(r, "conf", c->voter_count, c->old_count);
     if (r->role == RAFT_LEADER) {

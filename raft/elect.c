@@ -7,7 +7,8 @@
  *     Even a sole voter: it may be the only one left of a configuration whose leader, not
  *     yet aware that it was removed, still reads by the lease promised to it.
  * (4) With a committed configuration not yet applied it does not campaign (R18).
- * (5) One whose log was given up for a snapshot that did not become whole votes by that
+ * (5) A quiet replica does not help to replace its leader at the first question: it wakes and looks for itself.
+ * (6) One whose log was given up for a snapshot that did not become whole votes by that
  *     snapshot: what it acknowledged lies below it, or can never be committed. */
 #include "raft/internal.h"
 #include <assert.h>
@@ -51,6 +52,7 @@ static void new_role(struct raft *r, enum raft_role role, raft_id leader)
     }
     r->role = role;
     r->leader = leader;
+    r->quiet = r->resting = false;
     r->transferee = 0;
     r->notice_at = RAFT_NEVER;
     r->notice_due = false;
@@ -69,6 +71,7 @@ static void lead(struct raft *r)
     raft_trace(r, "leader", r->term, r->log.last);
     new_role(r, RAFT_LEADER, r->o.id);
     r->inherited = r->log.last;
+    r->busy_ns = r->now;
     r->lease_forfeited = false;
     r->round++; /* an older round belongs to an older term */
     r->round_ns[r->round % ROUNDS_MAX] = r->now;
@@ -142,6 +145,7 @@ static void check_quorum(struct raft *r)
 
 void elect_tick(struct raft *r)
 {
+    if (r->quiet) return;
     if (r->role == RAFT_LEADER) {
         if (r->transferee != 0 && r->now >= r->transfer_until) r->transferee = 0;
         check_quorum(r);
@@ -180,7 +184,7 @@ static bool is_bound(const struct raft *r)
 enum raft_verdict elect_asked(struct raft *r, const struct raft_msg *m)
 {
     bool soft = m->type == RAFT_PREVOTE;
-    if (is_bound(r) && !(m->transfer && !soft) && m->term > r->term) {
+    if (((is_bound(r) && !(m->transfer && !soft)) || (r->quiet && soft)) && m->term > r->term) {
         raft_trace(r, "bound", m->from, m->term);
         return RAFT_STALE;
     }
@@ -295,6 +299,7 @@ enum raft_verdict raft_transfer(struct raft *r, raft_id target, uint64_t now_ns)
     if (now_ns > r->now) r->now = now_ns;
     if (r->role != RAFT_LEADER) return RAFT_NOT_LEADER;
     if (target == r->o.id) return RAFT_OK;
+    quiet_end(r, false);
     struct peer *p = target != 0 ? conf_peer(r, target) : most_advanced(r);
     if (p == NULL) return RAFT_STALE;
     bool is_voter = false; /* of the new configuration, not only of the one it leaves */
@@ -313,6 +318,7 @@ enum raft_verdict raft_transfer(struct raft *r, raft_id target, uint64_t now_ns)
 void raft_yield(struct raft *r, uint64_t now_ns)
 {
     if (now_ns > r->now) r->now = now_ns;
+    quiet_end(r, true);
     r->yielded = true;
     if (r->role == RAFT_FOLLOWER) return;
     if (r->role == RAFT_LEADER) elect_hand_over(r);
@@ -321,18 +327,20 @@ void raft_yield(struct raft *r, uint64_t now_ns)
 
 /* The k-th of the remaining voters waits k x stagger after its promise (R13), so that the
  * first to ask finds the promises of the others run out and nobody to compete with. */
-void raft_peer_closed(struct raft *r, raft_id peer, uint64_t now_ns)
+void raft_peer_closed(struct raft *r, raft_id peer, uint64_t after_ns, uint64_t now_ns)
 {
     if (now_ns > r->now) r->now = now_ns;
     if (r->role == RAFT_LEADER) {
+        if (conf_peer(r, peer) != NULL) quiet_end(r, false);
         raft_unreachable(r, peer);
         return;
     }
     if (r->role != RAFT_FOLLOWER || r->leader != peer || !conf_is_voter(&r->conf, r->o.id)) return;
+    quiet_end(r, false);
     uint64_t k = 0;
     for (uint32_t i = 0; i < r->peer_count && r->peers[i].id != r->o.id; i++)
         k += r->peers[i].id != peer && conf_is_voter(&r->conf, r->peers[i].id);
-    uint64_t from = r->promise_until > r->now ? r->promise_until : r->now;
+    uint64_t from = (r->promise_until > r->now ? r->promise_until : r->now) + after_ns;
     if (from + k * r->o.stagger_ns < r->elect_at) r->elect_at = from + k * r->o.stagger_ns;
     raft_trace(r, "peer-closed", peer, k);
 }

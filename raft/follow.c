@@ -103,6 +103,7 @@ enum raft_verdict follow_heartbeat(struct raft *r, const struct raft_msg *m)
     reply->context = m->context;
     reply->index = min_index(r->verified, r->durable);
     reply->commit = r->verified;
+    reply->quiet = m->quiet && quiet_agree(r, m);
     return RAFT_OK;
 }
 
@@ -128,6 +129,7 @@ void raft_restored(struct raft *r, raft_index index, raft_term term, const struc
     assert(r->role != RAFT_LEADER && raft_needs_snapshot(r, index, term));
     if (now_ns > r->now) r->now = now_ns;
     raft_trace(r, "restored", index, term);
+    quiet_end(r, false);
     if (r->role != RAFT_FOLLOWER || term > r->term)
         elect_follow(r, term > r->term ? term : r->term, 0);
     runs_init(&r->log, index, term);

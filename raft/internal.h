@@ -15,13 +15,14 @@
  *   replicate.c  the leader: progress of each peer, commit
  *   follow.c     the follower: appends, heartbeats, snapshots
  *   read.c       rounds, the lease, ReadIndex
+ *   quiet.c      groups with nothing to do
  *   check.c      the invariants */
 
 enum {
     RUNS_PER_MSG = 8,       /* runs one APPEND may carry; it is cut short of more */
     DURABLE_QUEUE_MAX = 32, /* messages that wait for a sync; more are dropped, as a network may */
     HELD_MAX = 16,          /* answers that wait for a ready already handed out; likewise */
-    UNSYNCED_MAX = 64,      /* readies awaited one by one; later ones share the last record */
+    UNSYNCED_MAX = 32,      /* readies awaited one by one; later ones share the last record */
     ROUNDS_MAX = 64         /* rounds whose start time is remembered */
 };
 /* No honest log gets here; a message beyond is dropped, so that sums never overflow. */
@@ -80,6 +81,7 @@ struct peer { /* one member, this replica included */
     uint64_t probe_round; /* ... of a later round than this */
     bool verify;          /* PROBE: ask even without entries to send */
     bool beat_due;
+    bool agreed;         /* to be quiet, in answer to the round in which it was asked, or a later one */
     uint64_t beat_round; /* of the last heartbeat, and what had been sent before it */
     raft_index beat_last;
     uint64_t acked_round;   /* latest round answered in this term; 0 = none */
@@ -103,6 +105,11 @@ struct raft {
     struct raft_options o;
     uint64_t now;    /* latest time seen */
     uint64_t random; /* state of the jitter */
+
+    /* quiet groups */
+    bool quiet;      /* no timer runs: as a leader all agreed, as a follower it did */
+    bool resting;    /* a leader's heartbeats ask for it, since rest_round */
+    uint64_t rest_round, busy_ns;
 
     enum raft_role role;
     raft_term term;
@@ -136,8 +143,8 @@ struct raft {
 
     /* reads */
     uint64_t read_batch;
-    struct pending_read reads[RAFT_READS_MAX];
     uint32_t reads_count;
+    struct pending_read reads[RAFT_READS_MAX];
 
     /* what the next ready will hold */
     bool hard_dirty, role_dirty;
@@ -217,6 +224,13 @@ bool follow_is_sane(const struct raft_msg *m);
 enum raft_verdict follow_append(struct raft *r, const struct raft_msg *m);
 enum raft_verdict follow_heartbeat(struct raft *r, const struct raft_msg *m);
 enum raft_verdict follow_snapshot(struct raft *r, const struct raft_msg *m);
+
+/* quiet.c */
+void quiet_end(struct raft *r, bool tell); /* `tell`: the leader, who may not know */
+void quiet_step(struct raft *r, const struct raft_msg *m);           /* before a message is looked at */
+bool quiet_agree(struct raft *r, const struct raft_msg *m);          /* a follower, asked */
+void quiet_answered(struct raft *r, struct peer *p, const struct raft_msg *m);
+bool quiet_is_sound(const struct raft *r);                           /* what holds while it is quiet, or asks */
 
 /* read.c */
 void round_begin(struct raft *r);

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
-static_assert(sizeof(struct raft) < 100 * 1024, "thousands of groups live on one node");
+static_assert(sizeof(struct raft) < 24 * 1024, "thousands of groups live on one node");
 
 const char *raft_options_fault(const struct raft_options *o)
 {
@@ -89,6 +89,7 @@ struct raft *raft_init(void *memory, const struct raft_options *o, const struct 
     conf_install(r, &b->conf);
     elect_timer(r);
     r->read_batch = raft_random(r); /* answers to questions of an earlier life must not fit */
+    r->busy_ns = now_ns;
     if (!b->fresh) r->promise_until = now_ns + o->lease_ns;
     r->role_dirty = true;
     return r;
@@ -311,6 +312,7 @@ void raft_tick(struct raft *r, uint64_t now_ns)
 uint64_t raft_deadline(const struct raft *r)
 {
     uint64_t at = read_deadline(r), other = RAFT_NEVER;
+    if (r->quiet) return at;
     if (r->role == RAFT_LEADER)
         other = replicate_deadline(r);
     else if (conf_is_voter(&r->conf, r->o.id) && !r->yielded &&
@@ -333,6 +335,7 @@ enum raft_verdict raft_propose(struct raft *r, uint32_t count, bool is_conf, raf
     raft_index at = r->log.last + 1;
     if (!runs_append(&r->log, &run)) return RAFT_WINDOW_FULL;
     raft_log_appended(r, at);
+    quiet_end(r, false);
     if (first != NULL) *first = at;
     return RAFT_OK;
 }
@@ -376,8 +379,13 @@ enum raft_verdict raft_step(struct raft *r, const struct raft_msg *m, uint64_t n
 {
     if (now_ns > r->now) r->now = now_ns;
     if (!follow_is_sane(m) || m->to != r->o.id || m->from == r->o.id) return RAFT_STALE;
+    if (m->type == RAFT_PREVOTE || m->type == RAFT_VOTE) {
+        enum raft_verdict verdict = m->term < r->term ? step_outdated(r, m) : elect_asked(r, m);
+        quiet_step(r, m); /* afterwards: a quiet group does not change its leader for the first who asks */
+        return verdict;
+    }
+    quiet_step(r, m);
     if (m->term < r->term) return step_outdated(r, m);
-    if (m->type == RAFT_PREVOTE || m->type == RAFT_VOTE) return elect_asked(r, m);
     if (m->term > r->term && (m->type != RAFT_PREVOTE_REPLY || m->reject))
         elect_follow(r, m->term, 0);
 
@@ -416,6 +424,7 @@ void raft_status(const struct raft *r, uint64_t now_ns, struct raft_status *out)
         .lease_held = raft_lease_held(r, now_ns),
         .transferring = r->transferee != 0,
         .conf_pending = conf_is_pending(r),
+        .quiet = r->quiet,
         .conf = r->conf,
     };
     if (r->role != RAFT_LEADER) return;
@@ -426,7 +435,7 @@ void raft_status(const struct raft *r, uint64_t now_ns, struct raft_status *out)
             .id = p->id,
             .voter = conf_is_voter(&r->conf, p->id),
             .learner = conf_is_learner(&r->conf, p->id),
-            .active = self || now_ns < p->heard_ns + r->o.election_ns,
+            .active = self || r->quiet || now_ns < p->heard_ns + r->o.election_ns,
             .snapshot = p->progress == PROGRESS_SNAPSHOT,
             .match = peer_match(r, p),
             .next = self ? r->log.last + 1 : p->next,

@@ -22,10 +22,10 @@ enum {
     RAFT_MEMBERS_MAX = 16,
     RAFT_WINDOW_MAX = 4096,       /* entries in flight per follower, at most */
     RAFT_INFLIGHT_MAX = 64,       /* append messages in flight per follower */
-    RAFT_READY_MAX = 64,          /* messages in one ready; more come with the next */
-    RAFT_READS_MAX = 256,         /* ReadIndex requests under way; more are RAFT_WINDOW_FULL */
+    RAFT_READY_MAX = 48,          /* messages in one ready; more come with the next */
+    RAFT_READS_MAX = 64,          /* ReadIndex requests under way; more are RAFT_WINDOW_FULL */
     RAFT_UNCOMMITTED_MAX = 65536, /* entries a leader takes beyond its commit; more are RAFT_WINDOW_FULL */
-    RAFT_RUNS_MAX = 256           /* runs kept; committed ones fold, overflow is RAFT_WINDOW_FULL (R18) */
+    RAFT_RUNS_MAX = 128           /* runs kept; committed ones fold, overflow is RAFT_WINDOW_FULL (R18) */
 };
 enum raft_role { RAFT_FOLLOWER,
                  RAFT_PRECANDIDATE,
@@ -82,6 +82,7 @@ struct raft_msg {
     uint64_t context; /* READ, HEARTBEAT, APPEND: echoed back unchanged; HEARTBEAT 0: no answer wanted */
     bool reject;
     bool transfer;               /* VOTE: asked for by the old leader; overrides a lease promise (R2) */
+    bool quiet;                  /* HEARTBEAT: be quiet with us; its REPLY: agreed */
     uint32_t entry_count;        /* APPEND: entries index+1 .. index+entry_count;   */
     uint32_t run_count;          /*   outbound: the caller fetches their bytes and may send fewer, see raft_sent();   */
     const struct raft_run *runs; /*   inbound: their terms, borrowed for the call.  */
@@ -93,7 +94,8 @@ struct raft_msg {
  * heeded by the next one.
  * SNAPSHOT outbound: the receiver needs one of at least `index`; the caller exports,
  * streams and installs it by its own means, the core waits (raft_snapshot_done).
- * RAFT_READ, RAFT_READ_REPLY: a follower's ReadIndex, forwarded to the leader. */
+ * RAFT_READ, RAFT_READ_REPLY: a follower's ReadIndex, forwarded to the leader.
+ * HEARTBEAT_REPLY with context 0: nobody asked; a follower is quiet no more. */
 
 struct raft_hard {
     raft_term term;
@@ -131,6 +133,7 @@ struct raft_options {
     uint64_t election_ns;       /* each election waits a random time in [election, 2 x election) */
     uint64_t heartbeat_ns;      /* < election / 3 */
     uint64_t lease_ns;          /* promise made with each heartbeat or append acknowledgement; <= election */
+    uint64_t quiet_ns;          /* a leader asks for quiet after so long with nothing to do; 0: it never does, nor agrees */
     uint64_t stagger_ns;        /* k-th voter waits k times this after a known death (R13) */
     uint32_t drift_ppm;         /* bound on the rate error of any clock in the group */
     uint32_t window_entries;    /* unacknowledged entries per follower; <= RAFT_WINDOW_MAX */
@@ -180,7 +183,21 @@ enum raft_verdict raft_transfer(struct raft *r, raft_id target, uint64_t now_ns)
  * to disturb. Promises hold; nothing happens where it may not campaign or knows a leader. */
 void raft_campaign(struct raft *r, uint64_t now_ns);
 bool raft_lease_held(const struct raft *r, uint64_t now_ns); /* ask after the value is copied out; implies own-term commit */
-void raft_peer_closed(struct raft *r, raft_id peer, uint64_t now_ns);
+/* The connection to its node is gone. `after_ns`: wait so much longer before campaigning, so that not all groups
+ * which that node led do at once. */
+void raft_peer_closed(struct raft *r, raft_id peer, uint64_t after_ns, uint64_t now_ns);
+
+/* Quiet groups (quiet.c). Of a leader: nothing of the owner's needs this group awake; once nothing of the core's does
+ * either, for quiet_ns, its followers are asked to be quiet, and when all are it sends nothing any more. The owner sees
+ * to it that the node of each member is heard, calls raft_peer_closed() when one is not, on leader and follower, and
+ * lets a follower agree only while it hears the leader's node. */
+void raft_rest(struct raft *r, uint64_t now_ns);
+bool raft_is_quiet(const struct raft *r); /* raft_tick() has nothing to do, until something else is called */
+/* Something is wrong, or to be done, that the core does not see: a follower asks its leader for a sign of life. */
+void raft_wake(struct raft *r, uint64_t now_ns);
+/* All groups of this node send their heartbeats now, in one turn: so does this one, where the last was not just sent.
+ * False: to nobody. */
+bool raft_beat(struct raft *r, uint64_t now_ns);
 
 bool raft_ready(struct raft *r, struct raft_ready *out); /* false: nothing to do */
 void raft_advance(struct raft *r);                       /* the ready was taken */
@@ -204,7 +221,7 @@ void raft_yield(struct raft *r, uint64_t now_ns);
 
 struct raft_peer_status {
     raft_id id;
-    bool voter, learner, active; /* active: heard from within the election timeout */
+    bool voter, learner, active; /* active: heard from within the election timeout, or quiet */
     bool snapshot;               /* waits for a snapshot */
     raft_index match, next;
     uint64_t heard_ns; /* when an answer last arrived */
@@ -214,7 +231,7 @@ struct raft_status {
     raft_id id, leader, vote;
     raft_term term;
     raft_index commit, applied, last, compacted;
-    bool lease_held, transferring, conf_pending;
+    bool lease_held, transferring, conf_pending, quiet;
     struct raft_conf conf;
     struct raft_peer_status peers[RAFT_MEMBERS_MAX]; /* a leader's view */
     uint8_t peer_count;

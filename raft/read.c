@@ -30,6 +30,7 @@ void round_acked(struct raft *r, struct peer *p, uint64_t round)
 bool lease_is_live(const struct raft *r, uint64_t now_ns)
 {
     if (r->role != RAFT_LEADER || r->lease_forfeited) return false;
+    if (MUTANT(lease_while_quiet) && r->quiet) return true;
     uint64_t from = conf_quorum(r, peer_lease);
     if (from == RAFT_NEVER) return true; /* we are the quorum */
     /* Their clock may run fast and ours slow: (1 - d) / (1 + d) > 1 - 2d. */
@@ -105,6 +106,7 @@ enum raft_verdict raft_read_index(struct raft *r, uint64_t context, uint64_t now
 {
     if (now_ns > r->now) r->now = now_ns;
     if (r->leader == 0) return RAFT_NOT_LEADER;
+    quiet_end(r, false); /* a follower's question wakes its leader */
     return enqueue(r, r->o.id, context) ? RAFT_OK : RAFT_WINDOW_FULL;
 }
 

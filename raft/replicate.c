@@ -45,6 +45,8 @@ void replicate_commit(struct raft *r)
 
 void replicate_tick(struct raft *r)
 {
+    if (r->quiet) return;
+    if (r->resting && !quiet_is_sound(r)) quiet_end(r, false);
     for (uint32_t i = 0; i < r->peer_count; i++)
         if (r->now >= r->peers[i].sent_ns + r->o.heartbeat_ns) r->peers[i].beat_due = true;
     if (r->now >= r->notice_at) {
@@ -74,6 +76,7 @@ static void send_beat(struct raft *r, struct peer *p, bool answered)
     p->commit_told = m->commit;
     if (!answered) return;
     m->context = r->round;
+    m->quiet = r->resting;
     p->beat_due = false;
     p->beat_round = r->round;
     p->beat_last = p->progress == PROGRESS_REPLICATE ? p->next - 1 : p->match;
@@ -265,6 +268,7 @@ enum raft_verdict replicate_answered(struct raft *r, const struct raft_msg *m)
     replicate_commit(r);
     read_confirm(r);
     elect_transfer_step(r);
+    if (m->type == RAFT_HEARTBEAT_REPLY) quiet_answered(r, p, m);
     return verdict;
 }
 
@@ -279,6 +283,7 @@ void raft_unreachable(struct raft *r, raft_id peer)
 {
     struct peer *p = conf_peer(r, peer);
     if (r->role != RAFT_LEADER || p == NULL || p->id == r->o.id) return;
+    quiet_end(r, false);
     if (p->progress == PROGRESS_REPLICATE) peer_probe(r, p, true);
 }
 

@@ -34,6 +34,7 @@
     X(raft_heartbeat, "raft.heartbeat", DURATION, "50ms", 1000000, 10000000000, "between heartbeats of a leader")                                                                             \
     X(raft_lease, "raft.lease", DURATION, "200ms", 1000000, 60000000000, "a follower's promise to its leader")                                                                                \
     X(raft_election, "raft.election", DURATION, "300ms", 1000000, 60000000000, "an election starts after one to two of these without a leader")                                               \
+    X(raft_quiet, "raft.quiet", DURATION, "2s", 0, 3600000000000, "a partition that nobody uses for so long sends no heartbeats; 0: they never end")                                          \
     X(raft_drift, "raft.drift_ppm", NUMBER, "500", 0, 100000, "bound on the rate error of any clock, parts per million")                                                                      \
     X(raft_batch, "raft.batch", NUMBER, "1024", 1, 1024, "entries in one append message, at most")                                                                                            \
     X(raft_log_keep, "raft.log_keep", SIZE, "256MiB", 1048576, 1099511627776, "log kept for slow followers before they need a snapshot")                                                      \

@@ -7,6 +7,7 @@
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
+#include "server/rest.h"
 #include "server/scrub.h"
 
 /* What comes in and how a turn goes on: messages and ticks to the core, and its readies out. */
@@ -44,6 +45,8 @@ static void role_changed(struct group *g, const struct raft_ready *rd)
 void group_pump(struct group *g)
 {
     struct raft_ready rd;
+    g->is_asked = false;
+    g->due_ns = 0;
     if (g->stalled != NULL) append_offer(g, g->stalled);
     while (g->stalled == NULL && !g->dead && !g->installing && !g->w->poisoned && raft_ready(g->raft, &rd)) {
         if (rd.role_changed) role_changed(g, &rd);
@@ -72,6 +75,7 @@ void group_pump(struct group *g)
     if (g->clock_index != 0 && g->applied >= g->clock_index) g->clock_index = 0;
     if (g->reads_head != NULL) reads_serve(g);
     if (g->acks_head != NULL) acks_serve(g, env_now_ns(g->w->env));
+    g->due_ns = raft_deadline(g->raft);
 }
 
 void group_corrupt(struct group *g, const char *what, uint64_t index)
@@ -121,17 +125,21 @@ void group_step(struct group *g, const struct raft_msg *m, const struct log_entr
             g->incoming = NULL;
         }
         staged_free(&in);
+    } else if (m->quiet && m->type == RAFT_HEARTBEAT && !rest_agrees(g, group_node_of(g, m->from))) {
+        struct raft_msg plain = *m;
+        plain.quiet = false;
+        raft_step(g->raft, &plain, now);
     } else {
         raft_step(g->raft, m, now);
     }
     group_touch(g);
 }
 
-void group_peer_closed(struct group *g, uint32_t node)
+void group_peer_closed(struct group *g, uint32_t node, uint64_t after_ns)
 {
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
         if (g->descriptor.replicas[i].node == node)
-            raft_peer_closed(g->raft, g->descriptor.replicas[i].id, env_now_ns(g->w->env));
+            raft_peer_closed(g->raft, g->descriptor.replicas[i].id, after_ns, env_now_ns(g->w->env));
     group_touch(g);
 }
 
@@ -176,12 +184,16 @@ void group_tick(struct group *g, uint64_t now_ns)
     if (g->installing || g->dead) return;
     if (g->stalled != NULL || (g->applied < g->apply_to && !g->fetching)) group_touch(g); /* they waited for room in the log */
     birth_tick(g, now_ns);
-    if (raft_deadline(g->raft) <= now_ns) {
+    if (g->w->is_beat && g->role == RAFT_LEADER) {
+        rest_offer(g, now_ns);
+        if (raft_beat(g->raft, now_ns)) group_touch(g);
+    }
+    if (g->due_ns <= now_ns) {
         raft_tick(g->raft, now_ns);
         group_touch(g);
     }
-    if (g->role == RAFT_LEADER) {
-        if (g->lead_index == 0 && !g->w->poisoned) lead_begin(g); /* it was refused before */
+    if (g->role == RAFT_LEADER && g->lead_index == 0 && !g->w->poisoned) lead_begin(g); /* it was refused before */
+    if (g->role == RAFT_LEADER && g->w->is_beat && !raft_is_quiet(g->raft)) {
         struct raft_status s;
         raft_status(g->raft, now_ns, &s);
         member_tick(g, &s);

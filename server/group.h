@@ -78,6 +78,11 @@ struct group {
 
     struct group *dirty_next;
     bool is_dirty;
+    struct group *active_next, **active_link; /* rest.c: what ticks look at; NULL: not on that list */
+    uint64_t due_ns;                          /* raft_deadline(), as of the last pump */
+    uint64_t read_ns;                         /* a leader's last read, if it was not since the last heartbeat */
+    bool was_read;
+    bool is_asked;                /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
     uint32_t appends_open;        /* log_append under way */
     struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
 
@@ -97,6 +102,7 @@ enum kv_err group_describe(struct group *g, const struct descriptor *d);
 void group_job_discard(struct worker_job *j); /* frees what the store never answered */
 void group_touch(struct group *g);            /* something changed: pump at the end of this turn */
 void group_pump(struct group *g);
+void staged_free(struct group_staged *s);
 void group_tick(struct group *g, uint64_t now_ns);
 /* Its rows are not what was applied (R21): it neither serves nor votes from here on, durably, and is
  * gone at the end of the turn; the others give it a successor (R4). */
@@ -111,7 +117,7 @@ enum kv_err group_propose_clock(struct group *g);
 
 /* From the links. `entries`: bytes of an APPEND's entries. */
 void group_step(struct group *g, const struct raft_msg *m, const struct log_entry *entries);
-void group_peer_closed(struct group *g, uint32_t node);
+void group_peer_closed(struct group *g, uint32_t node, uint64_t after_ns);
 void group_restored(struct group *g, uint64_t index, uint64_t term, uint64_t clock_ms, const struct descriptor *d);
 void group_release_log(struct group *g, uint64_t index);
 
@@ -155,6 +161,7 @@ void member_rowless(struct group *g, raft_id replica, uint64_t owed); /* it is t
 void member_refused(struct group *g, raft_id replica);
 struct request;
 void member_move(struct group *g, struct request *r); /* KVMOVE and KVLEAD, at the leader */
+bool member_wants(const struct group *g);             /* something is to be done about its members, or who leads */
 void member_forget(struct group *g);                  /* what was seen of the replicas of an older configuration */
 /* For the scrub: an entry that does nothing. */
 enum kv_err group_propose_noop(struct group *g, uint64_t *index);

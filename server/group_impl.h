@@ -17,7 +17,6 @@ bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t f
 void staged_undo(struct group_staged *s); /* these bytes become none */
 void staged_resolve(struct group_staged *s);
 void staged_clear(struct group_staged *s);
-void staged_free(struct group_staged *s);
 
 bool log_is_short(const struct log *l); /* of room: only what frees some, and raft's own, may go in (R15) */
 void lead_begin(struct group *g); /* a leader's first entry; until it is applied nothing is served (R2) */

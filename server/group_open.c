@@ -4,6 +4,7 @@
 
 #include "server/leave.h"
 #include "server/peer.h"
+#include "server/rest.h"
 
 /* The life of a replica's object, from what the store recovered to the end. */
 
@@ -98,6 +99,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
                              .election_ns = c->raft_election,
                              .heartbeat_ns = c->raft_heartbeat,
                              .lease_ns = c->raft_lease,
+                             .quiet_ns = c->raft_quiet,
                              .stagger_ns = KV_MS(20),
                              .drift_ppm = (uint32_t)c->raft_drift,
                              .window_entries = RAFT_WINDOW_MAX,
@@ -145,6 +147,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
 
 void group_close(struct group *g)
 {
+    rest_forget(g);
     transfer_close(g);
     sends_close(g);
     if (g->stalled != NULL) append_free(g->stalled);
@@ -161,6 +164,7 @@ void group_touch(struct group *g)
         g->dirty_next = g->w->dirty;
         g->w->dirty = g;
     }
+    rest_activate(g);
     worker_turn(g->w);
 }
 

@@ -1,6 +1,7 @@
 #include "server/group_impl.h"
 
 #include "server/request.h"
+#include "server/rest.h"
 
 /* Reads: at once under a held lease, else after a round of ReadIndex. */
 
@@ -60,16 +61,19 @@ void group_read(struct group *g, struct request *r)
     r->partition = g->id;
     r->range_epoch = g->descriptor.range_epoch;
     g->w->read_turn = g->w->turns;
+    if (r->body.level == KV_LEVEL_ANY && r->body.op != KV_OP_KVAWAIT && r->body.op != KV_OP_KVMOVE &&
+        r->body.op != KV_OP_KVLEAD) {
+        read_now(g, r, true);
+        return;
+    }
+    g->was_read = true;
+    rest_wake(g);
     if (r->body.op == KV_OP_KVAWAIT) {
         acks_await(g, r);
         return;
     }
     if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD) {
         member_move(g, r);
-        return;
-    }
-    if (r->body.level == KV_LEVEL_ANY) {
-        read_now(g, r, true);
         return;
     }
     /* Not by the lease while a committed split may be unapplied: who was born by it may lead elsewhere. */
@@ -81,12 +85,13 @@ void group_read(struct group *g, struct request *r)
         return;
     }
     /* One ReadIndex round serves every read that came before it was asked. */
-    enum raft_verdict v = raft_read_index(g->raft, g->read_context + 1, env_now_ns(g->w->env));
-    if (v != RAFT_OK) {
+    if (!g->is_asked && raft_read_index(g->raft, g->read_context + 1, env_now_ns(g->w->env)) != RAFT_OK) {
         request_park(r, KV_MS(2)); /* no own-term commit yet, or too many rounds under way */
         return;
     }
-    r->context = ++g->read_context;
+    if (!g->is_asked) g->read_context++;
+    g->is_asked = true; /* until the next pump takes it */
+    r->context = g->read_context;
     if (!request_own(r)) return;
     read_queue(g, r, UINT64_MAX);
     group_touch(g);

@@ -5,6 +5,7 @@
 #include "server/group.h"
 #include "server/peer.h"
 #include "server/request.h"
+#include "server/rest.h"
 
 /* Replicas that are gone get a successor under a new id (R4). Nothing is remembered: every
  * step follows from the descriptor and what the leader sees, so a new leader goes on where
@@ -45,11 +46,13 @@ void member_lost(struct group *g, raft_id replica)
     if (!g->lost[at])
         JOURNAL(g->w->journal, raft, WARN, "replica-lost", "group=%u replica=%u node=%u", g->id, replica, r->node);
     g->lost[at] = true;
+    rest_wake(g);
 }
 
 void member_rowless(struct group *g, raft_id replica, uint64_t owed)
 {
     if (replica_at(g, replica) < 0 || !group_leads(g)) return;
+    rest_wake(g);
     if (g->checkpointed >= owed) transfer_send(g, replica);
     else store_checkpoint(g->w->store, NULL); /* an older snapshot would be refused */
 }
@@ -291,16 +294,31 @@ static bool give_away(struct group *g, const struct raft_status *s, uint64_t now
     return false;
 }
 
-static void give_back(struct group *g, const struct raft_status *s, uint64_t now_ns)
+/* Who is to lead instead, as far as its node can; NULL: nobody. */
+static const struct descriptor_replica *preferred(const struct group *g)
 {
     const struct descriptor_replica *first = NULL;
     for (uint32_t i = 0; i < g->descriptor.replica_count && first == NULL; i++)
         if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER) first = &g->descriptor.replicas[i];
-    if (first == NULL || first->id == g->replica || successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) >= 0 || now_ns - g->leader_since_ns < KV_SECONDS(3)) return;
+    bool can = first != NULL && first->id != g->replica &&
+               successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) < 0 && peer_connected(g->w->peers, first->node) &&
+               !peer_is_full(g->w->peers, first->node);
+    return can ? first : NULL;
+}
+
+bool member_wants(const struct group *g)
+{
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+        if (g->lost[i] || g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) return true;
+    return preferred(g) != NULL;
+}
+
+static void give_back(struct group *g, const struct raft_status *s, uint64_t now_ns)
+{
+    const struct descriptor_replica *first = preferred(g);
+    if (first == NULL || now_ns - g->leader_since_ns < KV_SECONDS(3)) return;
     const struct raft_peer_status *p = peer_of(s, first->id);
-    if (p == NULL || !p->active || p->match + 64 < s->last || !peer_connected(g->w->peers, first->node) ||
-        peer_is_full(g->w->peers, first->node))
-        return;
+    if (p == NULL || !p->active || p->match + 64 < s->last) return;
     g->leader_since_ns = now_ns; /* not again at once if it fails */
     raft_transfer(g->raft, first->id, now_ns);
     group_touch(g);

@@ -45,6 +45,10 @@ struct worker {
     uint32_t range_count;
     bool map_is_stale, is_telling;        /* the above is to be made anew; nodes are to be told of partitions led here */
     struct group *dirty;                  /* groups with something to pump this turn */
+    struct group *active;                 /* those that ticks look at (rest.c) */
+    uint32_t look_cursor;                 /* over `groups`: which quiet ones are looked at next */
+    uint64_t beat_ns;                     /* the last heartbeat of all groups led here */
+    bool is_beat;                         /* this tick is one */
     struct env_task turn;                 /* the end of this turn */
     uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
     bool in_turn;

@@ -14,6 +14,7 @@
 #include "server/map.h"
 #include "server/peer_codec.h"
 #include "server/request.h"
+#include "server/rest.h"
 #include "server/scrub.h"
 #include "server/transfer.h"
 
@@ -109,14 +110,6 @@ static struct peer *find(const struct peers *p, uint32_t node)
 
 /* ---- the link ---- */
 
-static void groups_peer_closed(struct worker *w, uint32_t node)
-{
-    uint32_t cursor = 0;
-    uint64_t id;
-    void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) group_peer_closed(v, node);
-}
-
 /* Forwarded requests carry an idempotency key if they write, so all may be sent again. */
 static void forwards_park(struct peer *peer)
 {
@@ -160,7 +153,7 @@ static void link_drop(struct peer *peer, const char *why)
     peer->stranger = false;
     w->env->ops->close(w->env, &l->socket);
     forwards_park(peer);
-    if (was_up && !peer->p->stopping) groups_peer_closed(w, peer->node->id);
+    if (was_up && !peer->p->stopping) rest_peer_closed(w, peer->node->id);
 }
 
 static void on_close(struct env_conn *s, enum kv_err err)
@@ -240,6 +233,13 @@ bool peer_refuses(const struct kv_reply *reply)
     return elsewhere && reply->applied == KV_APPLIED_NO;
 }
 
+/* It leads no more, and a quiet group would not notice. */
+static void leader_doubted(const struct peer *peer, uint32_t partition)
+{
+    struct group *g = worker_group(peer->p->w, partition);
+    if (g != NULL && group_leader_node(g) == peer->node->id) rest_wake(g);
+}
+
 static void forward_reply(struct peer *peer, struct kv_slice body)
 {
     struct worker *w = peer->p->w;
@@ -252,6 +252,7 @@ static void forward_reply(struct peer *peer, struct kv_slice body)
     struct request *r = kv_map_remove(&peer->forwards, reply.id);
     if (r == NULL) return; /* its deadline passed */
     request_returned(r, peer_refuses(&reply));
+    if (peer_refuses(&reply)) leader_doubted(peer, r->partition);
     bool is_told = r->body.pinned && reply.err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
     if (reply.err != KV_OK) map_learn_leader(w, r->partition, reply.leader);
     if (peer_refuses(&reply) && !is_told) {
@@ -442,7 +443,7 @@ void peers_tick(struct peers *p, uint64_t now_ns)
             uint64_t oldest = peer->beat_answered + 1;
             if (oldest <= peer->beat_sent && now_ns - peer->beat_sent_ns[oldest % BEATS] > c->raft_election) {
                 link_drop(peer, "heartbeats stayed unanswered");
-            } else if (now_ns - peer->beat_ns >= c->raft_heartbeat &&
+            } else if ((p->w->is_beat || peer->beat_ns == 0) &&
                        peer->beat_sent - peer->beat_answered < BEATS - 1) {
                 peer->beat_ns = now_ns;
                 peer->beat_sent_ns[++peer->beat_sent % BEATS] = now_ns;
@@ -560,6 +561,12 @@ bool peer_connected(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
     return peer != NULL && peer->state == LINK_UP;
+}
+
+bool peer_is_heard(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    return peer != NULL && peer->state == LINK_UP && peer->inbound != NULL;
 }
 
 uint32_t peer_connected_count(const struct peers *p)
@@ -732,5 +739,5 @@ void peer_inbound_closed(struct peers *p, uint32_t node, const struct gate *g)
     struct peer *peer = find(p, node);
     if (peer == NULL || peer->inbound != g) return; /* it had gone over to another */
     peer->inbound = NULL;
-    if (!p->stopping) groups_peer_closed(p->w, node);
+    if (!p->stopping) rest_peer_closed(p->w, node);
 }

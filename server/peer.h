@@ -45,6 +45,7 @@ struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);
 bool peer_connected(const struct peers *p, uint32_t node);
+bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);
 uint64_t peer_backlog(const struct peers *p, uint32_t node); /* bytes not yet taken by the socket */
 bool peer_is_full(const struct peers *p, uint32_t node);     /* its disk (R15) */

@@ -61,6 +61,7 @@ void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, c
     SET(context, m->context);
     SET(reject, m->reject);
     SET(transfer, m->transfer);
+    SET(quiet, m->quiet);
 #undef SET
     size_t run_count = 0;
     uint32_t count = 0;
@@ -206,6 +207,7 @@ static enum kv_err read_raft(const Kv__Peer__Raft *p, struct kv_arena *arena, co
                          .context = p->context,
                          .reject = p->reject,
                          .transfer = p->transfer,
+                         .quiet = p->quiet,
                          .entry_count = (uint32_t)p->n_entries,
                          .run_count = (uint32_t)p->n_runs};
     struct raft_run *runs = NULL;

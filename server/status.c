@@ -11,18 +11,23 @@
 
 /* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
 
-/* Groups in ascending order, the first at or after `from`; NULL at the end. */
-static struct group *group_from(const struct worker *w, uint32_t from)
+static int id_order(const void *a, const void *b)
 {
-    struct group *best = NULL;
-    uint32_t cursor = 0;
+    const struct group *x = *(struct group *const *)a, *y = *(struct group *const *)b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* All groups by their ids, to be freed, NULL behind the last; NULL: none, or no memory. */
+static struct group **groups_sorted(const struct worker *w)
+{
+    struct group **groups = calloc(w->groups.count + 1, sizeof *groups);
+    uint32_t cursor = 0, count = 0;
     uint64_t id;
     void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-        struct group *g = v;
-        if (g->id >= from && (best == NULL || g->id < best->id)) best = g;
-    }
-    return best;
+    if (groups == NULL) return NULL;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) groups[count++] = v;
+    qsort(groups, count, sizeof *groups, id_order);
+    return groups;
 }
 
 static void replica_json(const struct group *g, const struct raft_status *s, const struct descriptor_replica *r,
@@ -64,16 +69,18 @@ void status_json(struct worker *w, struct kv_buf *out)
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
                   peer_connected_count(w->peers), (unsigned long long)directory);
     const char *comma = "";
-    for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
+    struct group **groups = groups_sorted(w);
+    for (uint32_t n = 0; groups != NULL && groups[n] != NULL; n++) {
+        const struct group *g = groups[n];
         struct raft_status s;
         raft_status(g->raft, now, &s);
         kv_buf_printf(out,
                       "%s{\"id\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
-                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"replicas\":[",
+                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"quiet\":%s,\"replicas\":[",
                       comma, g->id, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
                       (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)g->applied,
                       (unsigned long long)s.last, (unsigned long long)s.compacted, g->descriptor.range_epoch, g->descriptor.conf_epoch,
-                      s.lease_held ? "true" : "false");
+                      s.lease_held ? "true" : "false", s.quiet ? "true" : "false");
         for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
             if (i > 0) kv_buf_append_u8(out, ',');
             replica_json(g, &s, &g->descriptor.replicas[i], out);
@@ -81,6 +88,7 @@ void status_json(struct worker *w, struct kv_buf *out)
         kv_buf_append_text(out, "]}");
         comma = ",";
     }
+    free(groups);
     kv_buf_append_text(out, "]}");
 }
 
@@ -88,7 +96,7 @@ void status_json(struct worker *w, struct kv_buf *out)
 static struct kv_partition_info *partitions_tell(struct worker *w, uint32_t *count)
 {
     const struct partition *at;
-    struct kv_partition_info *out = kv_arena_alloc(&w->arena, (w->range_count + 1) * sizeof *out);
+    struct kv_partition_info *out = calloc(w->range_count + 1, sizeof *out);
     *count = 0;
     for (uint32_t i = 0; out != NULL && (at = map_at(w, i)) != NULL; i++) {
         const struct descriptor *d = map_descriptor(at);
@@ -121,12 +129,14 @@ void status_map(struct worker *w, struct kv_buf *out)
     if (map.partitions == NULL) return;
     uint32_t count;
     const struct kv_keyspace *all = keyspaces_all(w, &count, &map.directory);
-    map.keyspaces = kv_arena_alloc(&w->arena, count * sizeof *map.keyspaces);
+    map.keyspaces = calloc(count + 1, sizeof *map.keyspaces);
     for (uint32_t i = 0; map.keyspaces != NULL && i < count; i++) {
         map.keyspaces[map.keyspace_count] = all[i];
         map.keyspaces[map.keyspace_count++].split_count = 0; /* where partitions are says the map itself */
     }
     kv_map_encode(&map, out);
+    free(map.partitions);
+    free(map.keyspaces);
 }
 
 static bool section_is(const char *asked, const char *name)
@@ -199,8 +209,11 @@ void status_info(void *node, bool on_cluster_face, const char *section, struct k
                       (unsigned long long)st.checkpoints, (unsigned long long)st.syncs, (unsigned long long)st.appends,
                       store_is_full(w->store));
     if (section_is(section, "replication")) {
-        uint32_t led = 0, led_by = 0;
-        for (struct group *g = group_from(w, 0); g != NULL; g = group_from(w, g->id + 1)) {
+        uint32_t led = 0, led_by = 0, cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+            const struct group *g = v;
             led += group_leads(g);
             led_by += g->leader != 0;
         }

@@ -1,5 +1,6 @@
 #include "server/worker.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
+#include "server/rest.h"
 #include "server/scrub.h"
 #include "server/transfer.h"
 
@@ -82,6 +84,7 @@ static void pump(struct worker *w)
             group_pump(g);
             continue;
         }
+        rest_lost(g);
         group_yield(g, env_now_ns(w->env)); /* not intact, or no member: somebody else must lead */
         struct descriptor d = g->descriptor;
         bool leaves = g->is_gone;
@@ -453,11 +456,9 @@ static void tick(struct env_timer *t)
     worker_clock_forget(w);
     uint64_t now = env_now_ns(w->env);
     w->env->ops->timer_start(w->env, &w->tick, KV_MS(NODE_TICK_MS));
-    uint32_t cursor = 0;
-    uint64_t id;
-    void *v;
-    if (!w->poisoned)
-        while (kv_map_next(&w->groups, &cursor, &id, &v)) group_tick(v, now);
+    w->is_beat = now + KV_MS(NODE_TICK_MS) / 2 - w->beat_ns >= w->config->raft_heartbeat;
+    if (w->is_beat) w->beat_ns = now;
+    if (!w->poisoned) rest_tick(w, now);
     bool yields = poison_step(w, now);
     map_tick(w);
     coordinator_tick(w, now);
@@ -536,7 +537,11 @@ void worker_check(const struct worker *w)
     uint32_t cursor = 0;
     uint64_t id;
     void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) raft_check(((struct group *)v)->raft);
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        const struct group *g = v;
+        raft_check(g->raft);
+        assert(rest_is_sound(g));
+    }
 }
 
 bool worker_group_next(const struct worker *w, uint32_t *cursor, uint32_t *group, uint64_t *applied, uint64_t *hash,

@@ -23,7 +23,7 @@ test: deps-test ## all tests that a pull request must pass
 	@echo "building programs and tests"
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all tests-built
 	@sh tests/all.sh $(BUILD)
-tests-built: $(unit_bin) $(BUILD)/example $(BUILD)/differential $(BUILD)/disk_fault.so $(BUILD)/hostile $(BUILD)/rewrite_row
+tests-built: $(unit_bin) $(BUILD)/example $(BUILD)/differential $(BUILD)/disk_fault.so $(BUILD)/hostile $(BUILD)/rewrite_row $(BUILD)/splits
 unit: $(unit_bin) ## the unit tests alone
 	@sh tests/run.sh $(unit_bin)
 check: layers ## layers, and both compilers without a warning
@@ -38,7 +38,7 @@ tsan: ## the end-to-end tests under ThreadSanitizer; not in CI, it takes ten min
 	@sh tests/tsan.sh $(BUILD)/tsan $(TESTS)
 bench: ## ratios against redis and etcd; ROW=name ROUNDS=n for one row
 	@$(MAKE) --no-print-directory -s deps-dev
-	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/splits
 	@sh tools/bench $(ROW)
 tidy: $(gen) ## clang-tidy over the sources, shellcheck over the scripts
 	@mkdir -p $(BUILD)/tidy
@@ -70,6 +70,8 @@ $(BUILD)/example: $(call obj,tests/e2e/example.c) $(call libs,client)
 $(BUILD)/differential: $(call obj,tests/e2e/differential.c) $(call libs,wire)
 	$(link)
 
+$(BUILD)/splits: $(call obj,tests/e2e/splits.c) $(call libs,client)
+	$(link)
 $(BUILD)/rewrite_row: $(call obj,tests/e2e/rewrite_row.c) $(call libs,storage)
 	$(link)
 # Loaded into any build, so never instrumented itself.

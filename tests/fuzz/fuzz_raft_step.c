@@ -169,7 +169,11 @@ static void act(struct world *w, struct input *in)
         raft_compacted(w->raft, w->compacted);
         break;
     case 12: restore(w, in); break;
-    case 13: raft_peer_closed(w->raft, byte(in) % 8, w->now); break;
+    case 13:
+        if (byte(in) & 1) raft_peer_closed(w->raft, byte(in) % 8, byte(in) * MS, w->now);
+        else raft_rest(w->raft, w->now);
+        raft_beat(w->raft, w->now);
+        break;
     case 14:
         raft_snapshot_done(w->raft, byte(in) % 8, byte(in) & 1);
         raft_sent(w->raft, byte(in) % 8, number(in), byte(in) % 4);
@@ -177,6 +181,7 @@ static void act(struct world *w, struct input *in)
         break;
     case 15:
         if (byte(in) == 77) raft_yield(w->raft, w->now);
+        if (byte(in) == 78) raft_wake(w->raft, w->now);
         (void)raft_lease_held(w->raft, w->now);
         assert(raft_deadline(w->raft) > 0);
         break;

@@ -318,6 +318,25 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
     return true;
 }
 
+/* Nobody follows a leader that does not lead: a quiet group would not notice. */
+static bool all_led(const struct cluster *c, char *why, size_t why_size)
+{
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v)) {
+            const struct group *g = v, *h = NULL;
+            uint32_t node = group_leader_node(g);
+            if (node != 0) h = worker_group(node_of(c, node)->worker, g->id);
+            if (h != NULL && group_leads(h) && raft_term_now(h->raft) == raft_term_now(g->raft)) continue;
+            snprintf(why, why_size, "group %u: node %u follows node %u, which does not lead", g->id, i, node);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool cluster_settled(struct cluster *c, char *why, size_t why_size)
 {
     uint64_t first[GROUPS_MAX] = {0};
@@ -327,7 +346,8 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         snprintf(why, why_size, "node %u is down: %s", i, n->why);
         return false;
     }
-    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size))
+    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size) ||
+        !all_led(c, why, why_size))
         return false;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         uint32_t cursor = 0;

@@ -30,6 +30,8 @@
     X(LOST, "replica-lost", NONE)                \
     X(MEMBER, "member-change", MEMBERS)          \
     X(JOINT, "joint", MEMBERS)                   \
+    X(QUIET, "quiet", REST)                      \
+    X(WOKEN, "woken", REST)                      \
     X(BORN, "born", MEMBERS)                     \
     X(DIVIDED, "split", NONE)                    \
     X(VOID, "birth-void", NONE)                  \
@@ -53,6 +55,7 @@ enum sim_topic {
     SIM_TOPIC_LOG,
     SIM_TOPIC_SNAPSHOT,
     SIM_TOPIC_MEMBERS,
+    SIM_TOPIC_REST,
     SIM_TOPIC_NONE /* the last: how many there are */
 };
 enum sim_mark {

@@ -25,6 +25,7 @@
     X(lease_by_old_clock, "a lease is judged by the time of the last tick, not of the read")            \
     X(lease_from_answer, "a lease counts from the answer to a heartbeat, not from before it was sent")  \
     X(lease_kept_in_hand_over, "a leader that hands over keeps its lease")                              \
+    X(lease_while_quiet, "a quiet leader reads as if it were still followed")                            \
     X(maybe_said_no, "a write given up after it was proposed is said not to be applied")                \
     X(read_before_own_term, "a new leader reads before an entry of its term is committed")              \
     X(read_unconfirmed, "a ReadIndex is answered without asking a quorum: a deposed leader reads")      \

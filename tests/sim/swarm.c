@@ -91,6 +91,7 @@ static void tune(void *context, struct config *c)
     c->raft_heartbeat = c->raft_heartbeat * p->pace_percent / 100;
     c->raft_lease = c->raft_lease * p->pace_percent / 100;
     c->raft_election = c->raft_election * p->pace_percent / 100;
+    c->raft_quiet = p->quiet_ns;
 }
 
 /* A number that is small more often than large: 2^k, k uniform. */
@@ -124,6 +125,7 @@ static void plan_draw(struct swarm *w)
     p->sync_max_ns = p->sync_min_ns + power(s, 14, 24);
     p->work_max_ns = power(s, 18, 23);
     p->pace_percent = sim_chance(s, 500000) ? 100 : 40 + (uint32_t)sim_below(s, 121);
+    p->quiet_ns = sim_chance(s, 150000) ? 0 : power(s, 23, 31); /* 8 ms, within any pause of the clients, to 2 s */
     p->cuts_reset = sim_chance(s, 300000);
     p->batch_entries = sim_chance(s, 300000) ? (uint32_t)power(s, 0, 4) : 1024; /* few: inherited entries are counted before our own */
     for (uint32_t i = 0; i <= CLUSTER_NODES_MAX; i++) p->log_factor[i] = 1;

@@ -71,6 +71,7 @@ struct knobs {
     uint32_t slow_disk, slow_apply, quick_start;               /* percent of occasions */
     uint32_t cut, crash, pause, conf, transfer, hunt, compact; /* per mille of chaos steps */
     uint32_t drift_ppm;
+    uint32_t quiet_ms, calm; /* percent of a second without clients: 0, or so that groups become quiet */
 };
 enum kind { EV_TICK, EV_PACKET, EV_SYNC, EV_APPLY, EV_CHAOS };
 struct event {
@@ -96,7 +97,7 @@ struct world {
     bool cut[NODES + 1][NODES + 1];
     bool healing;
     uint64_t stat_elections, stat_commits, stat_reads, stat_refused, stat_leases, stat_snapshots,
-        stat_confs, stat_crashes, stat_packets;
+        stat_confs, stat_crashes, stat_packets, stat_quiet;
 };
 
 static uint64_t roll(struct world *w, uint64_t bound)
@@ -134,6 +135,8 @@ static void draw_knobs(struct world *w)
     k->hunt = (uint32_t)roll(w, 40);
     k->compact = (uint32_t)roll(w, 60);
     k->drift_ppm = chance(w, 30) ? 500 : chance(w, 50) ? 20000 : 100000;
+    k->quiet_ms = chance(w, 40) ? 0 : 1 + (uint32_t)roll(w, 120);
+    k->calm = k->quiet_ms == 0 ? 0 : (uint32_t)roll(w, 100);
 }
 
 /* A failure names its seed before it aborts. */
@@ -209,6 +212,7 @@ static void start(struct world *w, struct node *n, bool fresh)
         .heartbeat_ns = 50 * MS,
         .lease_ns = 200 * MS,
         .stagger_ns = 20 * MS,
+        .quiet_ns = w->knobs.quiet_ms * MS,
         .drift_ppm = w->knobs.drift_ppm,
         .window_entries = 64,
         .batch_entries = BATCH,
@@ -257,7 +261,7 @@ static void hang_up(struct world *w, const struct node *n)
 {
     for (uint32_t i = 1; i <= NODES; i++)
         if (w->nodes[i].up && i != n->id)
-            raft_peer_closed(w->nodes[i].raft, n->id, clock_of(w, &w->nodes[i]));
+            raft_peer_closed(w->nodes[i].raft, n->id, 0, clock_of(w, &w->nodes[i]));
 }
 
 static void crash(struct world *w, struct node *n)
@@ -273,7 +277,10 @@ static void crash(struct world *w, struct node *n)
     w->stat_crashes++;
     for (uint32_t i = 0; i < w->read_count; i++)
         if (w->reads[i].node == n->id) w->reads[i].open = false;
-    if (chance(w, 50)) hang_up(w, n);
+    bool seen = chance(w, 50);
+    for (uint32_t i = 1; i <= NODES; i++)
+        seen |= w->nodes[i].up && raft_is_quiet(w->nodes[i].raft); /* their nodes always see it, sooner or later */
+    if (seen) hang_up(w, n);
     if (chance(w, w->knobs.quick_start)) start(w, n, false);
 }
 

@@ -135,9 +135,12 @@ static void tell_letter(struct stage *s, const char *what, const struct letter *
         break;
     case RAFT_SNAPSHOT: snprintf(detail, sizeof detail, " from=%u^%u", index, term); break;
     case RAFT_SNAPSHOT_REPLY: snprintf(detail, sizeof detail, " matched=%u", index); break;
-    case RAFT_HEARTBEAT: snprintf(detail, sizeof detail, " commit=%u", commit); break;
+    case RAFT_HEARTBEAT: snprintf(detail, sizeof detail, " commit=%u%s", commit, m->quiet ? " quiet?" : ""); break;
     case RAFT_HEARTBEAT_REPLY:
-        snprintf(detail, sizeof detail, m->reject ? " refused" : " matched=%u", index);
+        if (m->reject)
+            snprintf(detail, sizeof detail, " refused");
+        else
+            snprintf(detail, sizeof detail, " matched=%u%s%s", index, m->quiet ? " quiet" : "", m->context == 0 ? " unasked" : "");
         break;
     case RAFT_TIMEOUT_NOW:
     case RAFT_READ: break;

@@ -70,6 +70,7 @@ static void chaos_node(struct world *w, struct node *n)
     if (n->paused_until > w->now) return;
     uint64_t what = roll(w, 1000);
     raft_index first;
+    if (w->now % (1000 * MS) < w->knobs.calm * 10 * MS && !chance(w, 3)) what = 999; /* clients are rare */
     if (what < 350) {
         uint32_t count = 1 + (uint32_t)roll(w, 40);
         if (n->last + count + 200 > ENTRIES_MAX || (w->healing && what > 50)) return;
@@ -153,6 +154,31 @@ static void check_log_matching(struct world *w)
         }
 }
 
+/* What its owner knows of the nodes of others, sooner or later. */
+static bool is_heard(const struct world *w, const struct node *n, raft_id id)
+{
+    const struct node *other = &w->nodes[id];
+    return other->up && other->paused_until <= w->now && (w->healing || (!w->cut[n->id][id] && !w->cut[id][n->id]));
+}
+
+/* The owner's part in quiet groups. */
+static void rest(struct world *w, struct node *n)
+{
+    struct raft_status s;
+    uint64_t now = clock_of(w, n);
+    raft_status(n->raft, now, &s);
+    bool all = true;
+    for (uint32_t i = 0; i < s.peer_count; i++) all = all && (s.peers[i].id == n->id || is_heard(w, n, s.peers[i].id));
+    if (s.role == RAFT_LEADER && all && chance(w, 50)) raft_rest(n->raft, now);
+    if (!raft_is_quiet(n->raft)) return;
+    w->stat_quiet++;
+    if (chance(w, 1)) raft_wake(n->raft, now);
+    if (!chance(w, 10)) return;
+    if (s.role != RAFT_LEADER && !is_heard(w, n, s.leader)) raft_peer_closed(n->raft, s.leader, roll(w, 20 * MS), now);
+    for (uint32_t i = 0; i < s.peer_count; i++)
+        if (s.peers[i].id != n->id && !is_heard(w, n, s.peers[i].id)) raft_peer_closed(n->raft, s.peers[i].id, 0, now);
+}
+
 static void step(struct world *w)
 {
     struct event e = pop(w);
@@ -171,10 +197,11 @@ static void step(struct world *w)
     case EV_TICK:
         if (!alive) break;
         raft_tick(n->raft, clock_of(w, n));
+        rest(w, n);
         drain(w, n, NULL);
         {
             uint64_t now = clock_of(w, n), at = raft_deadline(n->raft);
-            uint64_t wait = at > now ? at - now : 0;
+            uint64_t wait = at > now ? at - now : 0; /* a quiet replica is looked at as well */
             schedule(w, MS / 2 + (wait < 7 * MS ? wait : roll(w, 7 * MS)), EV_TICK, e.node, NULL);
         }
         break;
@@ -218,7 +245,7 @@ static bool settled(struct world *w)
 }
 
 struct totals {
-    uint64_t elections, commits, reads, leases, snapshots, confs;
+    uint64_t elections, commits, reads, leases, snapshots, confs, quiet;
 };
 
 static void run(uint64_t seed, bool verbose, struct totals *total)
@@ -288,18 +315,19 @@ static void run(uint64_t seed, bool verbose, struct totals *total)
     if (verbose)
         printf(
             "seed %llu: %llu elections, %llu commits, %llu reads (%llu refused), %llu snapshots, "
-            "%llu configurations, %llu crashes, %llu messages, healed in %llu ms\n",
+            "%llu configurations, %llu crashes, %llu quiet, %llu messages, healed in %llu ms\n",
             (unsigned long long)seed, (unsigned long long)w->stat_elections,
             (unsigned long long)w->stat_commits, (unsigned long long)w->stat_reads,
             (unsigned long long)w->stat_refused, (unsigned long long)w->stat_snapshots,
             (unsigned long long)w->stat_confs, (unsigned long long)w->stat_crashes,
-            (unsigned long long)w->stat_packets, (unsigned long long)((w->now - healed) / MS));
+            (unsigned long long)w->stat_quiet, (unsigned long long)w->stat_packets, (unsigned long long)((w->now - healed) / MS));
     total->elections += w->stat_elections;
     total->commits += w->stat_commits;
     total->reads += w->stat_reads;
     total->leases += w->stat_leases;
     total->snapshots += w->stat_snapshots;
     total->confs += w->stat_confs;
+    total->quiet += w->stat_quiet;
     while (w->heap_count > 0)
         free(pop(w).packet);
     for (uint32_t i = 1; i <= NODES; i++) {
@@ -324,7 +352,7 @@ START_TEST(random_clusters_stay_safe_and_recover)
     /* Runs in which nothing happens prove nothing. */
     ck_assert(total.elections > 3 * count && total.commits > 100 * count);
     ck_assert(total.reads > 10 * count && total.leases > 100 * count);
-    ck_assert(total.snapshots > count && total.confs > count);
+    ck_assert(total.snapshots > count && total.confs > count && total.quiet > count);
 }
 END_TEST
 

@@ -90,6 +90,7 @@ static void cmd_set(struct stage *s, const struct args *a)
     if ((v = option(a, "hide")) != NULL) s->hide_beats = strcmp(v, "heartbeats") == 0;
     if ((v = option(a, "lease")) != NULL) s->options.lease_ns = number(v) * MS;
     if ((v = option(a, "drift")) != NULL) s->options.drift_ppm = (uint32_t)number(v);
+    if ((v = option(a, "quiet")) != NULL) s->options.quiet_ns = number(v) * MS;
     if ((v = option(a, "window")) != NULL) s->options.window_entries = (uint32_t)number(v);
     if ((v = option(a, "batch")) != NULL) s->options.batch_entries = (uint32_t)number(v);
 }
@@ -358,7 +359,7 @@ static void cmd_yield(struct stage *s, const struct args *a)
 static void cmd_closed(struct stage *s, const struct args *a)
 {
     struct actor *n = actor(s, a->words[1]);
-    raft_peer_closed(n->raft, (raft_id)number(a->words[2]), s->now);
+    raft_peer_closed(n->raft, (raft_id)number(a->words[2]), 0, s->now);
     settle(s, n, NULL);
 }
 
@@ -401,13 +402,47 @@ static void cmd_cut(struct stage *s, const struct args *a)
     }
 }
 
+/* rest 1: nothing of its owner's needs the group awake; wake 1: something does; beat 1: its node sends heartbeats */
+static void cmd_rest(struct stage *s, const struct args *a)
+{
+    struct actor *n = actor(s, a->words[1]);
+    raft_rest(n->raft, s->now);
+    settle(s, n, NULL);
+}
+
+static void cmd_wake(struct stage *s, const struct args *a)
+{
+    struct actor *n = actor(s, a->words[1]);
+    raft_wake(n->raft, s->now);
+    settle(s, n, NULL);
+}
+
+static void cmd_beat(struct stage *s, const struct args *a)
+{
+    struct actor *n = actor(s, a->words[1]);
+    raft_beat(n->raft, s->now);
+    settle(s, n, NULL);
+}
+
+/* quiet: who is */
+static void cmd_quiet(struct stage *s, const struct args *a)
+{
+    (void)a;
+    raft_id ids_quiet[ACTORS];
+    uint32_t count = 0;
+    char text[64];
+    for (uint32_t i = 1; i <= ACTORS; i++)
+        if (s->actors[i].up && raft_is_quiet(s->actors[i].raft)) ids_quiet[count++] = i;
+    tell(s, "quiet: %s", count == 0 ? "nobody" : id_list(ids_quiet, count, text));
+}
+
 static void cmd_heal(struct stage *s, const struct args *a)
 {
     (void)a;
     memset(s->cut, 0, sizeof s->cut);
 }
 
-/* send 3 1 TYPE [term=] [index=] [index_term=] [commit=] [context=] [reject=1] [transfer=1] */
+/* send 3 1 TYPE [term=] [index=] [index_term=] [commit=] [context=] [reject=1] [transfer=1] [quiet=1] */
 static void cmd_send(struct stage *s, const struct args *a)
 {
     struct letter l = {
@@ -422,6 +457,7 @@ static void cmd_send(struct stage *s, const struct args *a)
     if ((v = option(a, "context")) != NULL) l.msg.context = number(v);
     l.msg.reject = option(a, "reject") != NULL;
     l.msg.transfer = option(a, "transfer") != NULL;
+    l.msg.quiet = option(a, "quiet") != NULL;
     post(s, &l);
 }
 
@@ -481,6 +517,10 @@ static const struct command {
     {"closed", cmd_closed, 3},     {"unreachable", cmd_unreachable, 3},
     {"compact", cmd_compact, 3},   {"snapshot", cmd_snapshot, 3},
     {"cut", cmd_cut, 2},           {"heal", cmd_heal, 1},
+    {"rest", cmd_rest, 2},
+    {"wake", cmd_wake, 2},
+    {"beat", cmd_beat, 2},
+    {"quiet", cmd_quiet, 1},
     {"send", cmd_send, 4},         {"status", cmd_status, 1},
     {"run", cmd_run, 2},
 };

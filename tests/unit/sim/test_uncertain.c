@@ -140,11 +140,16 @@ static void end(struct story *s)
     sim_destroy(s->sim);
 }
 
+/* Where node 1 is elected: others end early. */
 START_TEST(an_earlier_sending_is_not_forgotten)
 {
     struct story s;
     begin(&s, (uint64_t)_i);
-    until(&s, first_leads);
+    while (!first_leads(&s) && !s.first.here) ck_assert(sim_step(s.sim));
+    if (s.first.here) { /* the other one was elected, and answered */
+        end(&s);
+        return;
+    }
     cut(&s, false);
     until(&s, first_proposed);
     ck_assert(cluster_start(s.cluster, 2));
@@ -250,7 +255,7 @@ int main(void)
     if (sodium_init() < 0) return 1;
     Suite *suite = suite_create("uncertain");
     TCase *c = tcase_create("uncertain");
-    tcase_add_loop_test(c, an_earlier_sending_is_not_forgotten, 1, 4);
+    tcase_add_loop_test(c, an_earlier_sending_is_not_forgotten, 1, 10);
     tcase_add_loop_test(c, what_a_snapshot_may_hold_is_not_denied, 1, 4);
     tcase_add_loop_test(c, nothing_is_sent_again_for_ever, 1, 3);
     tcase_add_loop_test(c, a_leader_proposes_below_what_it_queued, 1, 4);
