@@ -122,6 +122,13 @@ void keyspaces_load(struct worker *w)
 
 /* ---- telling and learning ---- */
 
+/* A replica of partition 0 that waits for its rows, or is on its way out, says nothing. */
+static bool reads_its_own(const struct worker *w)
+{
+    const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
+    return g != NULL && g->applied > 0 && !g->installing && !g->rowless;
+}
+
 void keyspaces_tell(struct worker *w)
 {
     const struct keyspaces *k = w->keyspaces;
@@ -143,7 +150,7 @@ void keyspaces_tell(struct worker *w)
 void keyspaces_learn(struct worker *w, const struct peer_directory *d)
 {
     struct keyspaces *k = w->keyspaces, fresh = {.next_id = d->next, .directory = d->version};
-    if (worker_group(w, KV_PARTITION_SYSTEM) != NULL || d->version < k->directory) return;
+    if (reads_its_own(w) || d->version < k->directory) return;
     fresh.list = kv_arena_alloc(&fresh.memory, (d->count + 1) * sizeof *fresh.list);
     bool good = fresh.list != NULL;
     if (good) fresh.list[fresh.count++] = exec_keyspace_default;
@@ -161,8 +168,7 @@ void keyspaces_learn(struct worker *w, const struct peer_directory *d)
 
 bool keyspaces_are_known(const struct worker *w)
 {
-    const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
-    return w->keyspaces->known || (g != NULL && g->applied > 0 && !g->installing && !g->rowless);
+    return w->keyspaces->known || reads_its_own(w);
 }
 
 const struct kv_keyspace *keyspaces_find(const struct worker *w, uint32_t id)

@@ -144,26 +144,43 @@ void map_inherit_line(struct partition *parent, struct partition *child)
 
 /* ---- replicas here ---- */
 
+static bool is_newer(const struct descriptor *d, const struct descriptor *old)
+{
+    if (old == NULL) return true;
+    return d->range_epoch != old->range_epoch ? d->range_epoch > old->range_epoch : d->conf_epoch > old->conf_epoch;
+}
+
+static void forget_told(struct partition *p)
+{
+    free(p->told);
+    p->told = NULL;
+}
+
 void map_add_group(struct worker *w, struct group *g)
 {
     struct partition *p = make(w, g->id);
     if (p == NULL) abort(); /* out of memory at a start, or amid an entry: the log replays it exactly */
     p->group = g;
     g->at = p;
-    free(p->told);
-    p->told = NULL;
+    if (p->told != NULL && !is_newer(p->told, &g->descriptor)) forget_told(p);
     map_settle(w);
 }
 
+/* What was told meanwhile may be newer than what the replica came to know before it went. */
 void map_remove_group(struct worker *w, struct group *g)
 {
     struct partition *p = g->at;
-    p->leader = group_leader_node(g);
-    p->term = raft_term_now(g->raft);
-    p->told = malloc(sizeof *p->told);
-    if (p->told != NULL) {
-        *p->told = g->descriptor;
-        p->told->list = kv_slice(NULL, 0);
+    if (raft_term_now(g->raft) >= p->term) {
+        p->leader = group_leader_node(g);
+        p->term = raft_term_now(g->raft);
+    }
+    if (p->told == NULL || !is_newer(p->told, &g->descriptor)) {
+        forget_told(p);
+        p->told = malloc(sizeof *p->told);
+        if (p->told != NULL) {
+            *p->told = g->descriptor;
+            p->told->list = kv_slice(NULL, 0);
+        }
     }
     if (p->leader == w->node_id) p->leader = 0;
     p->group = NULL;
@@ -220,12 +237,6 @@ void map_tick(struct worker *w)
     kv_buf_free(&bytes);
 }
 
-static bool is_newer(const struct descriptor *d, const struct descriptor *old)
-{
-    if (old == NULL) return true;
-    return d->range_epoch != old->range_epoch ? d->range_epoch > old->range_epoch : d->conf_epoch > old->conf_epoch;
-}
-
 /* A partition that takes a place of one we knew was a part of it. */
 static void learn_parents(struct worker *w, struct partition *child, const struct descriptor *d)
 {
@@ -236,13 +247,14 @@ static void learn_parents(struct worker *w, struct partition *child, const struc
 void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, uint64_t term)
 {
     struct partition *p = make(w, d->id);
-    if (p == NULL || p->group != NULL || keyspaces_is_gone(w, d->keyspace)) return; /* who has a replica knows by itself, or will */
+    if (p == NULL || keyspaces_is_gone(w, d->keyspace)) return;
     if (term >= p->term) {
         p->term = term;
         p->leader = leader;
     }
-    if (!is_newer(d, p->told)) return;
-    if (p->told == NULL) learn_parents(w, p, d);
+    /* Who has a replica knows by itself, or will; unless that goes before it knew. */
+    if (!is_newer(d, p->told) || (p->group != NULL && !is_newer(d, &p->group->descriptor))) return;
+    if (p->told == NULL && p->group == NULL) learn_parents(w, p, d);
     struct descriptor *copy = p->told == NULL ? malloc(sizeof *copy) : p->told;
     if (copy == NULL) return;
     *copy = *d;

@@ -21,7 +21,7 @@ struct line {
 struct partition {
     uint32_t id;
     struct group *group;     /* the replica here; NULL: none */
-    struct descriptor *told; /* without one: as its leader last told; NULL: never. Owned */
+    struct descriptor *told; /* without one, or newer than that: as its leader last told; NULL: never. Owned */
     uint32_t leader;         /* likewise: its node; 0: unknown */
     uint64_t term;           /* of that leader */
     struct line line;

@@ -423,7 +423,8 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
         if (d == NULL) p = NULL;
         /* Keys are encoded by the partition's own rule: those of another keyspace have no business there. */
         bool is_foreign = d != NULL && d->keyspace != r->body.keyspace && r->body.op != KV_OP_KVAWAIT;
-        if (d != NULL && (d->range_epoch != r->body.range_epoch || is_foreign)) {
+        bool is_hearsay = d != NULL && p->group == NULL && d->range_epoch < r->body.range_epoch; /* the sender knows more */
+        if (d != NULL && !is_hearsay && (d->range_epoch != r->body.range_epoch || is_foreign)) {
             request_fail(r, KV_WRONG_SHARD, NULL);
             return;
         }
