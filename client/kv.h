@@ -111,6 +111,8 @@ struct kv_scan;
 enum kv_err kv_scan_open(struct kv *kv, const struct kv_scan_options *o, struct kv_scan **out);
 /* KV_NOT_FOUND: the end. After another error (out->err) calling again goes on. */
 enum kv_err kv_scan_next(struct kv_scan *s, struct kv_row *row, struct kv_result *out);
+/* The encoded keys it looks through from here on: partitions that hold none of them are not asked. Valid until the next call. */
+enum kv_err kv_scan_range(struct kv_scan *s, struct kv_range *range, struct kv_result *out);
 /* Where the next row would be read, as hex text; "" at the end. Valid until the next call. */
 const char *kv_scan_cursor(struct kv_scan *s);
 void kv_scan_close(struct kv_scan *s);

@@ -427,6 +427,15 @@ static enum kv_err scan_begin(struct kv_scan *s, struct kv_result *out)
     return KV_OK;
 }
 
+enum kv_err kv_scan_range(struct kv_scan *s, struct kv_range *range, struct kv_result *out)
+{
+    memset(out, 0, sizeof *out);
+    enum kv_err err = s->bounded ? KV_OK : scan_begin(s, out);
+    *range = (struct kv_range){kv_key_slice(&s->next), kv_key_slice(&s->end)};
+    if (err == KV_OK && range->from.size == 0) err = out->err = KV_NOT_FOUND;
+    return err;
+}
+
 static enum kv_err scan_page(struct kv_scan *s, struct kv_result *out)
 {
     struct kv *kv = s->kv;

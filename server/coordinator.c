@@ -72,8 +72,8 @@ static void look(struct worker *w, uint64_t now_ns)
 {
     uint32_t count = 0, busy = 0, nodes = w->config->node_count;
     while (map_at(w, count) != NULL) count++;
-    struct placement_node *n = calloc(nodes, sizeof *n);
-    struct placement_partition *p = calloc(count, sizeof *p);
+    struct placement_node *n = calloc(nodes + 1, sizeof *n);
+    struct placement_partition *p = calloc(count + 1, sizeof *p);
     struct placement_step steps[STEPS_MAX];
     for (uint32_t i = 0; n != NULL && i < nodes; i++) node_see(w, w->config->nodes[i].id, i, now_ns, &n[i]);
     for (uint32_t i = 0; p != NULL && i < count; i++) {

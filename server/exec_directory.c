@@ -331,7 +331,7 @@ static bool check_place(struct exec *x, struct kv_keyspace *k)
 
 static void create(struct exec *x, const struct kv_slice *a, struct kv_arena *arena)
 {
-    struct kv_keyspace k;
+    struct kv_keyspace k = {0};
     struct exec_entry e, names;
     uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
     uint32_t count = 0, given;
@@ -376,7 +376,7 @@ void exec_kscreate(struct exec *x, const struct kv_slice *a, uint32_t n)
 uint32_t exec_births_max(enum kv_op op, const struct kv_slice *args, uint32_t arg_count)
 {
     struct kv_arena arena = {0};
-    struct kv_keyspace k;
+    struct kv_keyspace k = {0};
     uint32_t count = 0;
     if (op != KV_OP_KSCREATE || arg_count != 2) return 0;
     if (kv_keyspace_decode(args[1], &arena, &k) == KV_OK) {

@@ -32,6 +32,10 @@ for i in 10 300 4000 9999; do # each in another place
 done
 twelve() { [ "$(map ".ranges | length")" = 12 ]; }
 until_ok 10 twelve || die "twelve partitions: $(map ".ranges | length")"
+explained() { kvctl explain "$@" -o json | jq -c '[(.asked | length), (.pruned | length)]'; }
+expect "a get asks one partition" '[1,11]' "$(explained get row000010)"
+expect "a scan of a hashtag asks one" '[1,11]' "$(explained scan --prefix '{row000010}')"
+expect "a scan of hashed keys asks all" '[12,0]' "$(explained scan --prefix row)"
 split_again() { kvctl keyspace split default --at "row0010"; }
 split_again 2>"$T/again"
 expect "the same split again: exit" 4 $?
