@@ -5,7 +5,8 @@
 
 /* Nodes that may take something stand in buckets by how much they have, so that the one with the least is found at once and
  * changes its place in constant time. */
-enum { NONE = UINT32_MAX, TRIES = 64 };
+#define NONE UINT32_MAX
+enum { TRIES = 64 };
 
 struct place { /* of a node */
     uint32_t load, next, prev; /* in its bucket */

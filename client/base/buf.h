@@ -57,6 +57,7 @@ static inline void kv_buf_append(struct kv_buf *b, const void *data, size_t size
     if (size == 0) return;
     uint8_t *to = kv_buf_reserve(b, size);
     if (to == NULL) return;
+    assert(data != NULL);
     memcpy(to, data, size);
     b->size += size;
 }

@@ -212,7 +212,7 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
         for (uint32_t k = 0; k < d->replica_count; k++) has = has || d->replicas[k].node == i;
         if (!has) free_nodes[free_count++] = i;
     }
-    struct request *r = free_count == 0 ? NULL : request_make(n->worker);
+    struct request *r = free_count == 0 || d->replica_count == 0 ? NULL : request_make(n->worker);
     if (r == NULL) return;
     char text[3][24];
     snprintf(text[0], sizeof text[0], "%u", d->id);

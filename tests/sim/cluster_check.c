@@ -424,6 +424,7 @@ static void rows_read(struct cluster *c, struct rows *all)
 {
     uint64_t clock_ms = clock_newest(c);
     uint32_t nodes = c->o.nodes;
+    assert(nodes > 0);
     for (uint32_t k = 0; k < STORE_CLASSES * nodes; k++) {
         struct rows *r = &all[k];
         r->w = c->nodes[k % nodes].worker;
