@@ -330,13 +330,16 @@ static struct kv_map_info *map_merge(const struct router *r, const struct kv_map
     uint32_t old_count = r->map == NULL ? 0 : r->map->partition_count;
     struct kv_map_info *m = kv_arena_alloc(arena, sizeof *m);
     if (m == NULL) return NULL;
-    *m = (struct kv_map_info){.node_count = from->node_count};
+    const struct kv_map_info *nodes = r->map != NULL && r->map->nodes_version > from->nodes_version ? r->map : from;
+    *m = (struct kv_map_info){.node_count = nodes->node_count, .nodes_version = nodes->nodes_version, .cluster = from->cluster};
+    if (!copy_slice(arena, &m->cluster)) return NULL;
     m->nodes = kv_arena_alloc(arena, sizeof *m->nodes * m->node_count);
     m->partitions = kv_arena_alloc(arena, sizeof *m->partitions * ((size_t)from->partition_count + old_count + 1));
     if (m->nodes == NULL || m->partitions == NULL) return NULL;
     for (uint32_t i = 0; i < m->node_count; i++) {
-        m->nodes[i] = from->nodes[i];
-        if (!copy_slice(arena, &m->nodes[i].host) || !copy_slice(arena, &m->nodes[i].key)) return NULL;
+        struct kv_node_info *n = &m->nodes[i];
+        *n = nodes->nodes[i];
+        if (!copy_slice(arena, &n->host) || !copy_slice(arena, &n->key) || !copy_slice(arena, &n->zone)) return NULL;
     }
     for (uint32_t i = 0; i < from->partition_count; i++) {
         const struct kv_partition_info *p = &from->partitions[i], *old = known(r->map, p->id);

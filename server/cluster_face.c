@@ -2,6 +2,7 @@
 
 #include "client/base/key.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 
 /* A leader that this node has lost touch with is no address to send a client to: about to be replaced, it
@@ -60,19 +61,13 @@ bool cluster_face_node_next(void *node, uint32_t *cursor, struct gate_node *out)
 {
     const struct worker *w = node;
     const struct config *c = w->config;
-    uint32_t i = (*cursor)++;
-    if (i >= c->node_count && (i > 0 || c->node_count > 0)) return false;
-    if (c->node_count == 0) {
-        *out = (struct gate_node){.id = w->node_id,
-                                  .host = is_wildcard(c->resp_host) ? c->native_host : c->resp_host,
-                                  .native = (uint16_t)c->native_port,
-                                  .cluster = (uint16_t)c->resp_cluster_port};
-        name_of(w->o.identity->public_key, out->name);
-    } else {
-        const struct config_node *n = &c->nodes[i];
-        *out = (struct gate_node){.id = n->id, .host = n->host, .native = n->native, .cluster = n->resp_cluster};
-        name_of(n->key, out->name);
-    }
+    const struct nodes_entry *n;
+    do n = nodes_at(w, (*cursor)++);
+    while (n != NULL && n->state == KV_NODE_REMOVED);
+    if (n == NULL) return false;
+    *out = (struct gate_node){.id = n->id, .host = n->host, .native = n->native, .cluster = n->resp_cluster};
+    if (nodes_are_one(w)) out->host = is_wildcard(c->resp_host) ? c->native_host : c->resp_host; /* nobody else was told another */
+    name_of(n->key, out->name);
     out->is_self = out->id == w->node_id;
     out->is_connected = out->is_self || peer_connected(w->peers, out->id);
     return true;

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "client/base/text.h"
+#include "client/pool.h"
+#include "client/wire/join_token.h"
 #include "server/journal.h"
 #include "server/passwd.h"
 
@@ -185,6 +187,12 @@ static const char *text_fault(const char *key, const char *text)
         const char *word;
         if (journal_set(&scratch, text, &word) != KV_OK)
             return "is not a level (error, warn, info, debug) or a list of module=level; " JOURNAL_MODULES_TEXT;
+    } else if (strcmp(key, "cluster.token") == 0) {
+        if (text[0] != '\0' && !join_token_parse(text, &(struct join_token){0})) return "is not a token; make one with `kvctl node token`";
+    } else if (strcmp(key, "cluster.join") == 0) {
+        if (text[0] != '\0' && !pool_addr_parse(kv_str(text), &(struct env_addr){0})) return "is not HOST:PORT with a literal address";
+    } else if (strcmp(key, "node.zone") == 0) {
+        if (text[0] != '\0' && !kv_name_is_valid(kv_str(text))) return "is not a letter and then letters, digits, - _ .";
     } else if (strcmp(key, "resp.password") == 0) {
         if (text[0] != '\0' && !passwd_line_valid(text))
             return "is not an Argon2id line; make one with `kvctl passwd`";
@@ -203,7 +211,7 @@ static enum kv_err set_text(struct config *c, const struct config_row *row, cons
     }
     const char *fault = text_fault(row->key, text);
     /* A password line is no secret to its owner, yet has no business in logs. */
-    bool hide = strcmp(row->key, "resp.password") == 0;
+    bool hide = strcmp(row->key, "resp.password") == 0 || strcmp(row->key, "cluster.token") == 0;
     if (fault != NULL && hide) return refuse(why, why_size, "%s: %s", row->key, fault);
     if (fault != NULL) return refuse(why, why_size, "%s: \"%s\" %s", row->key, text, fault);
     memmove(text_field(c, row), text, size + 1);
@@ -379,6 +387,23 @@ const struct config_node *config_node(const struct config *c, uint32_t id)
     return NULL;
 }
 
+static enum kv_err check_join(const struct config *c, char *why, size_t why_size)
+{
+    if (c->cluster_join[0] == '\0' && c->cluster_token[0] == '\0') return KV_OK;
+    if (c->cluster_join[0] == '\0')
+        return refuse_at(c, CONFIG_ROW_cluster_token, CONFIG_ROW_cluster_token, why, why_size, "cluster.token: cluster.join is missing, whom to ask");
+    if (c->cluster_token[0] == '\0')
+        return refuse_at(c, CONFIG_ROW_cluster_join, CONFIG_ROW_cluster_join, why, why_size,
+                         "cluster.join: cluster.token is missing; make one with `kvctl node token`");
+    if (c->node_count > 0 || c->bootstrap)
+        return refuse_at(c, CONFIG_ROW_cluster_join, CONFIG_ROW_nodes, why, why_size,
+                         "cluster.join: a node either joins or is one of those that the cluster begins with (cluster.nodes, --bootstrap)");
+    if (c->native_port == 0)
+        return refuse_at(c, CONFIG_ROW_native_port, CONFIG_ROW_cluster_join, why, why_size,
+                         "native.port: may not be 0 in a cluster, peers dial it");
+    return KV_OK;
+}
+
 static enum kv_err check_nodes(const struct config *c, char *why, size_t why_size)
 {
     const enum config_row_index nodes = CONFIG_ROW_nodes;
@@ -445,7 +470,8 @@ enum kv_err config_check(const struct config *c, char *why, size_t why_size)
         return refuse_at(c, CONFIG_ROW_resp_host, CONFIG_ROW_resp_host, why, why_size,
                          "resp.host: %s is beyond loopback and resp.password is not set; make one with `kvctl passwd`",
                          c->resp_host);
-    return check_nodes(c, why, why_size);
+    enum kv_err err = check_join(c, why, why_size);
+    return err == KV_OK ? check_nodes(c, why, why_size) : err;
 }
 
 void config_help(struct kv_buf *out)

@@ -18,7 +18,11 @@
     X(coordinator_enabled, "coordinator.enabled", BOOL, "true", 0, 1, "replicas and leaders are moved to where they should be, while this node leads partition 0")                            \
     X(coordinator_dead, "coordinator.dead_after", DURATION, "10m", 1000000000, 31536000000000000, "a node that was gone for so long is taken for dead, its replicas are made anew elsewhere") \
     X(coordinator_moves, "coordinator.moves", NUMBER, "4", 1, 1024, "partitions whose replicas may be changing at once")                                                                      \
-    X(node_id, "node.id", NUMBER, "1", 1, 4294967295, "this node's id; never reuse one")                                                                                                      \
+    X(cluster_join, "cluster.join", TEXT, "", 0, 127, "HOST:PORT, the native address of a node of the cluster that this one joins on its first start; also --join")                           \
+    X(cluster_token, "cluster.token", TEXT, "", 0, 127, "what lets it in once, made by `kvctl node token`; also --token")                                                                     \
+    X(cluster_join_time, "cluster.join_time", DURATION, "60s", 100000000, 3600000000000, "how long it asks before it gives up")                                                               \
+    X(node_id, "node.id", NUMBER, "1", 1, 4294967295, "this node's id; never reuse one; a node that joins is given one")                                                                      \
+    X(node_zone, "node.zone", TEXT, "", 0, 64, "failure domain (rack, data centre) that the node tells when it joins")                                                                        \
     X(node_data, "node.data", TEXT, "./kvd-data", 1, 255, "directory of all data and, unless node.key says otherwise, of the keys")                                                           \
     X(node_key, "node.key", TEXT, "", 0, 255, "file of the node's secret key; empty: node.key in the data directory")                                                                         \
     X(native_host, "native.host", TEXT, "127.0.0.1", 1, 63, "address of the native port; also the address peers are dialled from")                                                            \

@@ -5,6 +5,7 @@
 
 #include "server/keyspaces.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/placement.h"
 #include "server/request.h"
@@ -14,20 +15,39 @@ enum { SLACK = 2,
 
 static const char *const reasons[] = {"leave", "complete", "spread", "balance", "lead"};
 
-static void node_see(const struct worker *w, uint32_t id, uint32_t zone, uint64_t now_ns, struct placement_node *out)
+/* A number for its zone: that of the first node that says the same; one that says nothing is a zone of its own. */
+static uint32_t zone_of(const struct worker *w, const struct nodes_entry *node, uint32_t at)
 {
-    uint64_t gone_ns = id == w->node_id ? 0 : peer_gone_ns(w->peers, id, now_ns);
-    *out = (struct placement_node){.id = id,
-                                   .zone = zone,
-                                   .may_take = gone_ns == 0 && !peer_is_full(w->peers, id),
-                                   .must_leave = gone_ns >= w->config->coordinator_dead};
+    for (uint32_t i = 0; i < at && node->zone[0] != '\0'; i++)
+        if (strcmp(nodes_at(w, i)->zone, node->zone) == 0) return i;
+    return at;
+}
+
+/* A node that was removed has no replicas to speak of; should one show up there yet, it must leave. */
+static void node_see(const struct worker *w, const struct nodes_entry *node, uint32_t at, uint64_t now_ns, struct placement_node *out)
+{
+    bool leaves = node->state == KV_NODE_DRAINING || node->state == KV_NODE_REMOVED;
+    uint64_t gone_ns = node->id == w->node_id || node->state == KV_NODE_REMOVED ? 0 : peer_gone_ns(w->peers, node->id, now_ns);
+    *out = (struct placement_node){.id = node->id,
+                                   .zone = zone_of(w, node, at),
+                                   .may_take = gone_ns == 0 && node->state == KV_NODE_UP && !peer_is_full(w->peers, node->id),
+                                   .must_leave = leaves || gone_ns >= w->config->coordinator_dead};
+}
+
+/* One that drains counts: its replicas wait for another place, they are not given up. */
+static uint32_t nodes_left(const struct worker *w)
+{
+    const struct nodes_entry *n;
+    uint32_t count = 0;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) count += n->state != KV_NODE_REMOVED;
+    return count;
 }
 
 static uint32_t wanted(const struct worker *w, uint32_t keyspace)
 {
     const struct kv_keyspace *k = keyspaces_find(w, keyspace);
     uint32_t replicas = k == NULL || k->replicas == 0 ? (uint32_t)w->config->cluster_replicas : k->replicas;
-    return replicas < w->config->node_count ? replicas : w->config->node_count;
+    return replicas < nodes_left(w) ? replicas : nodes_left(w);
 }
 
 /* Busy: somebody is at it, or nobody could be asked. */
@@ -70,12 +90,13 @@ static void ask(struct worker *w, const struct placement_step *s)
 
 static void look(struct worker *w, uint64_t now_ns)
 {
-    uint32_t count = 0, busy = 0, nodes = w->config->node_count;
+    uint32_t count = 0, busy = 0, nodes = 0;
     while (map_at(w, count) != NULL) count++;
+    while (nodes_at(w, nodes) != NULL) nodes++;
     struct placement_node *n = calloc(nodes + 1, sizeof *n);
     struct placement_partition *p = calloc(count + 1, sizeof *p);
     struct placement_step steps[STEPS_MAX];
-    for (uint32_t i = 0; n != NULL && i < nodes; i++) node_see(w, w->config->nodes[i].id, i, now_ns, &n[i]);
+    for (uint32_t i = 0; n != NULL && i < nodes; i++) node_see(w, nodes_at(w, i), i, now_ns, &n[i]);
     for (uint32_t i = 0; p != NULL && i < count; i++) {
         partition_see(w, map_at(w, i), &p[i]);
         busy += p[i].is_busy;
@@ -91,7 +112,7 @@ static void look(struct worker *w, uint64_t now_ns)
 void coordinator_tick(struct worker *w, uint64_t now_ns)
 {
     const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
-    if (!w->config->coordinator_enabled || w->config->node_count <= 1 || now_ns < w->coordinate_ns) return;
+    if (!w->config->coordinator_enabled || nodes_are_one(w) || now_ns < w->coordinate_ns) return;
     w->coordinate_ns = now_ns + KV_SECONDS(1);
     /* A while after it began to lead it has heard of all partitions and all nodes. */
     bool settled = g != NULL && group_leads(g) && now_ns - g->leader_since_ns > KV_SECONDS(5);

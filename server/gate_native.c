@@ -1,23 +1,37 @@
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "client/wire/channel.h"
 #include "client/wire/hello.h"
+#include "client/wire/join_token.h"
 #include "client/wire/message.h"
 #include "server/gate.h"
 #include "server/host.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 
 /* The native front door: frames over a Noise channel, for clients and for other nodes. Who
  * is at the other end is settled by its key during the handshake (R25): a node of ours, a
  * client of ours, or nobody. Replies leave as they come. */
+enum { JOIN_FRAME_BYTES_MAX = 1024,
+       JOIN_NODE_BYTES_MAX = 512,
+       JOIN_ANSWER_MS = 3000 };
+struct joiner { /* its question, asked twice: whether it is welcome, which costs no entry, then to join */
+    uint64_t id;
+    uint8_t hash[JOIN_TOKEN_HASH_BYTES], node[JOIN_NODE_BYTES_MAX];
+    size_t node_size;
+    bool is_asked, is_welcome;
+};
+
 struct native {
     struct channel *channel;
     struct kv_arena arena;
-    struct kv_buf frame;     /* being encoded */
-    uint32_t node;           /* of a peer node; 0 = a client */
+    struct kv_buf frame;   /* being encoded */
+    uint32_t node;         /* of a peer node; 0 = a client */
+    struct joiner *joiner; /* NULL: not one that asks to join */
     bool draining;
-    struct kv_map lines;     /* partition -> round it is in, twice, and one more if a write of it was refused */
+    struct kv_map lines; /* partition -> round it is in, twice, and one more if a write of it was refused */
     char mismatch[HELLO_MISMATCH_BYTES];
 };
 
@@ -38,14 +52,25 @@ static enum kv_err judge(void *context, const uint8_t key[CHANNEL_KEY_BYTES], st
         return err;
     }
     if (hello.role == HELLO_NODE) {
-        const struct config_node *node = config_node(w->config, hello.node);
+        const struct nodes_entry *node = nodes_find(w, hello.node);
         if (node == NULL || memcmp(node->key, key, CHANNEL_KEY_BYTES) != 0) {
             *why = "no node of this cluster has that id and key";
+            return KV_AUTH;
+        }
+        if (node->state == KV_NODE_REMOVED) {
+            (void)snprintf(n->mismatch, sizeof n->mismatch,
+                           "node %u was removed from this cluster; to come back it needs a fresh key and a new token", node->id);
+            *why = n->mismatch;
             return KV_AUTH;
         }
         n->node = hello.node;
         g->is_node = true;
         peer_inbound_opened(w->peers, n->node, g);
+    } else if (hello.role == HELLO_JOIN) { /* stays a stranger, with one small question */
+        n->joiner = calloc(1, sizeof *n->joiner);
+        if (n->joiner == NULL) return KV_BUSY;
+        channel_limit(n->channel, JOIN_FRAME_BYTES_MAX);
+        return KV_OK;
     } else if (!keys_allowed_has(w->o.clients, key)) {
         *why = "the client's key is not in clients.keys of this node";
         return KV_AUTH;
@@ -57,7 +82,7 @@ static enum kv_err judge(void *context, const uint8_t key[CHANNEL_KEY_BYTES], st
 bool gate_native_is_welcome(struct gate *g)
 {
     const struct native *n = g->state;
-    if (n->node != 0 || !channel_established(n->channel)) return true; /* a peer; or it will be judged yet */
+    if (n->node != 0 || n->joiner != NULL || !channel_established(n->channel)) return true; /* a peer; or it will be judged yet */
     return keys_allowed_has(host_worker(g)->o.clients, channel_peer_key(n->channel));
 }
 
@@ -105,9 +130,45 @@ static void line_refuse(struct native *n, uint32_t partition)
     if (at != 0) kv_map_put(&n->lines, partition, line_value((uint32_t)(at / 2), true)); /* replaces: needs no memory */
 }
 
+static void join_submit(struct gate *g, enum kv_op op)
+{
+    struct joiner *j = ((struct native *)g->state)->joiner;
+    struct kv_slice args[2] = {kv_slice(j->hash, sizeof j->hash), kv_slice(j->node, j->node_size)};
+    struct kv_request r = {.id = j->id, .op = op, .args = args, .arg_count = 2, .deadline_ms = JOIN_ANSWER_MS};
+    (void)g->services->submit(g, &r); /* the only one open */
+}
+
+/* The one request of who joins: the token, of which only the hash goes further, and a node with the key that the handshake proved. */
+static enum kv_err join_take(struct gate *g, struct kv_slice body)
+{
+    struct native *n = g->state;
+    struct joiner *j = n->joiner;
+    struct kv_request r;
+    struct kv_node_info node;
+    if (j->is_asked) return KV_DENIED;
+    j->is_asked = true;
+    kv_arena_reset(&n->arena);
+    enum kv_err err = kv_request_decode(body, &n->arena, &r);
+    if (err != KV_OK) return err;
+    if (r.op != KV_OP_KSJOIN || r.arg_count != 2 || r.args[0].size != JOIN_TOKEN_SECRET_BYTES || r.args[1].size > sizeof j->node)
+        return KV_DENIED;
+    if (kv_node_decode(r.args[1], &n->arena, &node) != KV_OK) return KV_MALFORMED;
+    if (!kv_slice_eq(node.key, kv_slice(channel_peer_key(n->channel), CHANNEL_KEY_BYTES))) return KV_AUTH;
+    j->id = r.id;
+    join_token_hash(r.args[0].data, j->hash);
+    memcpy(j->node, r.args[1].data, j->node_size = r.args[1].size);
+    join_submit(g, KV_OP_KSWELCOME);
+    return KV_OK;
+}
+
 static void native_reply(struct gate *g, const struct kv_reply *reply)
 {
     struct native *n = g->state;
+    if (n->joiner != NULL && !n->joiner->is_welcome && reply->err == KV_OK) {
+        n->joiner->is_welcome = true;
+        join_submit(g, KV_OP_KSJOIN);
+        return;
+    }
     if (peer_refuses(reply)) line_refuse(n, reply->partition);
     kv_buf_clear(&n->frame);
     kv_reply_encode(reply, &n->frame);
@@ -121,6 +182,7 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
     struct native *n = g->state;
     if (frame.size == 0) return KV_MALFORMED;
     struct kv_slice body = kv_slice(frame.data + 1, frame.size - 1);
+    if (n->joiner != NULL) return frame.data[0] == KV_FRAME_REQUEST ? join_take(g, body) : KV_DENIED;
     switch (frame.data[0]) {
     case KV_FRAME_REQUEST: {
         struct kv_request r;
@@ -132,18 +194,21 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
             return KV_OK;
         }
         if (err != KV_OK) return err;
+        if (n->node == 0 && (r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME)) {
+            struct kv_reply reply = {.id = r.id, .err = KV_DENIED, .detail = kv_str("only a node asks that, for itself")};
+            native_reply(g, &reply);
+            return KV_OK;
+        }
         r.roams = n->node == 0;
         if (r.roams) r.hops = r.round = 0; /* only nodes forward */
         if (r.round != 0 && !line_goes_on(n, &r)) {
-            struct kv_reply reply = {.id = r.id, .err = KV_NOT_LEADER, .partition = r.line,
-                                     .detail = kv_str("an earlier write of its line was refused")};
+            struct kv_reply reply = {.id = r.id, .err = KV_NOT_LEADER, .partition = r.line, .detail = kv_str("an earlier write of its line was refused")};
             native_reply(g, &reply);
             return KV_OK;
         }
         if (n->node == 0) g->commands++; /* what nodes forward is counted where it came in */
         if (g->services->submit(g, &r) == KV_BUSY) {
-            struct kv_reply reply = {.id = r.id, .err = KV_BUSY, .retry_after_ms = 20,
-                                     .detail = kv_str("over limit.requests on this connection")};
+            struct kv_reply reply = {.id = r.id, .err = KV_BUSY, .retry_after_ms = 20, .detail = kv_str("over limit.requests on this connection")};
             native_reply(g, &reply);
         }
         return KV_OK;
@@ -219,6 +284,8 @@ static void native_close(struct gate *g)
     if (n->channel != NULL) channel_wipe(n->channel);
     free(n->channel);
     n->channel = NULL;
+    free(n->joiner);
+    n->joiner = NULL;
     kv_arena_free(&n->arena);
     kv_buf_free(&n->frame);
     kv_map_free(&n->lines);

@@ -241,7 +241,7 @@ static bool config_next_visible(void *node, uint32_t *cursor, const char **name,
 {
     struct worker *w = node;
     if (!config_next(w->config, cursor, name, value)) return false;
-    if (strcmp(*name, "resp.password") == 0) value[0] = '\0';
+    if (strcmp(*name, "resp.password") == 0 || strcmp(*name, "cluster.token") == 0) value[0] = '\0';
     static_assert(JOURNAL_TEXT_BYTES <= 256, "levels fit a value");
     if (strcmp(*name, "log.level") == 0) journal_text(w->journal, value); /* it changes at run time */
     return true;

@@ -5,6 +5,7 @@
 #include "client/base/text.h"
 #include "server/exec_directory.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer_codec.h"
 #include "server/transfer.h"
 
@@ -104,6 +105,7 @@ static void take_over(struct worker *w, const struct keyspaces *fresh)
 void keyspaces_load(struct worker *w)
 {
     struct keyspaces fresh = {0};
+    nodes_load(w);
     enum kv_err err = rows_read(w, &fresh);
     if (err != KV_OK) {
         kv_arena_free(&fresh.memory);

@@ -11,7 +11,9 @@
 #include "client/base/text.h"
 #include "client/env/env_uv.h"
 #include "server/crash.h"
+#include "server/join.h"
 #include "server/node.h"
+#include "server/nodes.h"
 #include "server/worker.h"
 #include "storage/checkpoint_lmdb.h"
 #include "storage/disk_uv.h"
@@ -33,7 +35,10 @@ struct process {
     char clients_path[300];
     struct journal journal;
     struct worker *worker;
-    bool stopping, failed;
+    bool has_others; /* the directory knows of other nodes */
+    struct join *join;
+    enum kv_err join_err;
+    bool stopping, failed, was_refused;
 };
 
 static uint64_t wall_ns(void *context)
@@ -66,6 +71,8 @@ static int usage(void)
                  "Without a configuration kvd is a single durable node: Redis protocol on 127.0.0.1:7400,\n"
                  "native on 127.0.0.1:7401, data and keys in ./kvd-data. Key log.level of the file is also\n"
                  "--log-level and KVD_LOG_LEVEL. --bootstrap: the first start of a new cluster.\n"
+                 "--join HOST:PORT --token TOKEN: become one more node of a cluster (`kvctl node token`);\n"
+                 "needed once. Exit code 5: it was refused, and asking again would not help.\n"
                  "\n"
                  "example: kvd --node-data /var/lib/kvd --resp-port 6379\n",
                  stdout) < 0;
@@ -101,8 +108,9 @@ static enum kv_err option_set(struct config *c, const char *option, const char *
 {
     char name[64];
     size_t size = strcspn(option, "=");
-    const char *key = NULL;
-    if (size < sizeof name) {
+    const char *key = option_is(option, "--join") ? "cluster.join" : option_is(option, "--token") ? "cluster.token"
+                                                                                                  : NULL;
+    if (key == NULL && size < sizeof name) {
         memcpy(name, option, size);
         name[size] = '\0';
         key = config_option(name + 2);
@@ -241,7 +249,7 @@ static enum kv_err open_state(struct process *p, char *why, size_t why_size)
     char what[256] = "";
     struct checkpoint_lmdb_options o = {.directory = c->node_data, .map_bytes = c->storage_map, .is_intact = row_is_intact};
     enum kv_err err = checkpoint_lmdb_create(&o, &p->checkpoint, what, sizeof what);
-    if (err == KV_CORRUPT && c->node_count > 1) {
+    if (err == KV_CORRUPT && (c->node_count > 1 || p->has_others)) {
         JOURNAL(&p->journal, store, ERROR, "state-damaged",
                 "what=\"%s\" action=\"all replicas are rebuilt from other nodes; the files are kept in %s/state.damaged\"", what,
                 c->node_data);
@@ -254,6 +262,54 @@ static enum kv_err open_state(struct process *p, char *why, size_t why_size)
     else if (err != KV_OK)
         snprintf(why, why_size, "%s/state: %s", c->node_data, what[0] != '\0' ? what : kv_err_text(err));
     return err;
+}
+
+static void joined(void *context, enum kv_err err)
+{
+    struct process *p = context;
+    p->join_err = err;
+    env_uv_stop(p->uv);
+}
+
+/* Who this node is: what its directory says, or the cluster that it asks to join. */
+static enum kv_err find_place(struct process *p, char *why, size_t why_size)
+{
+    struct config *c = &p->config;
+    struct disk *d = disk_uv_disk(p->disk);
+    struct membership *m;
+    enum kv_err err = membership_overlay(d, c, why, why_size);
+    if (err == KV_NOT_FOUND && c->cluster_join[0] != '\0') {
+        char identity[300];
+        snprintf(identity, sizeof identity, "%s/identity", c->node_data);
+        if (exists(identity)) {
+            snprintf(why, why_size, "%s: a node with data of its own joins no other cluster; next: an empty directory", c->node_data);
+            return KV_CONFLICT;
+        }
+        struct join_options o = {.config = c,
+                                 .env = env_uv_env(p->uv),
+                                 .disk = d,
+                                 .identity = &p->identity,
+                                 .journal = &p->journal,
+                                 .done = joined,
+                                 .context = p};
+        err = join_start(&o, &p->join);
+        if (err != KV_OK) return err;
+        env_uv_run(p->uv);
+        err = p->join_err;
+        p->was_refused = err != KV_OK && err != KV_TIMEOUT;
+        snprintf(why, why_size, "%s", join_why(p->join));
+        join_destroy(p->join, false);
+        if (err == KV_OK) err = membership_overlay(d, c, why, why_size);
+    }
+    if (err == KV_NOT_FOUND) return KV_OK; /* as the configuration says */
+    if (err != KV_OK) return err;
+    p->journal.node = (uint32_t)c->node_id;
+    m = malloc(sizeof *m);
+    if (m == NULL) return KV_NO_SPACE;
+    p->has_others = membership_read(d, m, why, why_size) == KV_OK && m->count > 1;
+    free(m);
+    why[0] = '\0';
+    return KV_OK;
 }
 
 static int run(struct process *p)
@@ -284,6 +340,11 @@ static int run(struct process *p)
     }
     err = load_keys(p, why, sizeof why);
     if (err != KV_OK) goto close_disk;
+    err = find_place(p, why, sizeof why);
+    if (err != KV_OK) {
+        if (p->was_refused) code = 5;
+        goto close_disk;
+    }
     err = open_state(p, why, sizeof why);
     if (err != KV_OK) goto close_disk;
     crash_watch(checkpoint_lmdb_suspect_fd(p->checkpoint));

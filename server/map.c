@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/keyspaces.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 
 enum { TELL_MAX = 256 }; /* descriptors a tick, to each node */
@@ -191,7 +192,7 @@ void map_remove_group(struct worker *w, struct group *g)
 
 void map_tell(struct group *g)
 {
-    if (!group_leads(g) || g->w->config->node_count <= 1) return;
+    if (!group_leads(g) || nodes_are_one(g->w)) return;
     g->is_to_tell = g->w->is_telling = true;
 }
 

@@ -14,6 +14,7 @@ struct group;
 struct partition;
 struct host;
 struct keyspaces;
+struct nodes;
 struct peers;
 struct request;
 struct worker_job;
@@ -73,6 +74,7 @@ struct worker {
     uint64_t walk;                /* number of the last walk, or the one under way */
     uint64_t turns, read_turn;    /* turn counter, and the last turn that served a read (R5) */
     struct keyspaces *keyspaces;  /* what partition 0 says there is */
+    struct nodes *nodes;          /* who belongs to the cluster */
     struct scan_cursors *cursors; /* SCAN handles (fan.c) */
 
     struct exec exec;        /* reused for every command */

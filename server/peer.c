@@ -12,6 +12,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer_codec.h"
 #include "server/request.h"
 #include "server/rest.h"
@@ -24,7 +25,7 @@ enum { BACKLOG_MAX = 64 << 20,
 
 struct peer {
     struct peers *p;
-    const struct config_node *node;
+    struct nodes_entry node; /* as of the list that peers_sync() saw last */
     enum { LINK_DOWN,
            LINK_DIALLING,
            LINK_HANDSHAKE,
@@ -63,8 +64,9 @@ struct peers {
     struct worker *w;
     struct kv_arena arena;
     uint32_t count;
+    uint64_t serial; /* of the list of nodes they are made after */
     bool stopping;
-    struct peer list[];
+    struct peer *list[KV_NODES_MAX];
 };
 
 static struct hello self(const struct worker *w)
@@ -104,7 +106,7 @@ struct channel_options node_channel(struct worker *w, enum channel_role role, ui
 static struct peer *find(const struct peers *p, uint32_t node)
 {
     for (uint32_t i = 0; i < p->count; i++)
-        if (p->list[i].node->id == node) return (struct peer *)(uintptr_t)&p->list[i];
+        if (p->list[i]->node.id == node) return p->list[i];
     return NULL;
 }
 
@@ -136,7 +138,7 @@ static void link_drop(struct peer *peer, const char *why)
     bool silent = peer->state == LINK_DIALLING && env_now_ns(w->env) - peer->beat_ns >= KV_MS(100);
     struct link *l = container_of(peer->socket, struct link, socket);
     if (peer->state == LINK_UP || !peer->reported)
-        JOURNAL(w->journal, peer, WARN, "link-down", "node=%u why=\"%s\"", peer->node->id, why);
+        JOURNAL(w->journal, peer, WARN, "link-down", "node=%u why=\"%s\"", peer->node.id, why);
     peer->reported = true;
     bool was_up = peer->state == LINK_UP;
     if (was_up) peer->seen_ns = env_now_ns(w->env);
@@ -153,7 +155,7 @@ static void link_drop(struct peer *peer, const char *why)
     peer->stranger = false;
     w->env->ops->close(w->env, &l->socket);
     forwards_park(peer);
-    if (was_up && !peer->p->stopping) rest_peer_closed(w, peer->node->id);
+    if (was_up && !peer->p->stopping) rest_peer_closed(w, peer->node.id);
 }
 
 static void on_close(struct env_conn *s, enum kv_err err)
@@ -202,8 +204,8 @@ static enum kv_err judge(void *context, const uint8_t key[CHANNEL_KEY_BYTES], st
         *why = peer->mismatch;
         return err;
     }
-    if (h.role != HELLO_NODE || h.node != peer->node->id || memcmp(key, peer->node->key, CHANNEL_KEY_BYTES) != 0) {
-        *why = "it is not the node the configuration names";
+    if (h.role != HELLO_NODE || h.node != peer->node.id || memcmp(key, peer->node.key, CHANNEL_KEY_BYTES) != 0) {
+        *why = "it is not the node that the cluster knows by this id and key";
         return KV_AUTH;
     }
     return KV_OK;
@@ -237,7 +239,7 @@ bool peer_refuses(const struct kv_reply *reply)
 static void leader_doubted(const struct peer *peer, uint32_t partition)
 {
     struct group *g = worker_group(peer->p->w, partition);
-    if (g != NULL && group_leader_node(g) == peer->node->id) rest_wake(g);
+    if (g != NULL && group_leader_node(g) == peer->node.id) rest_wake(g);
 }
 
 static void forward_reply(struct peer *peer, struct kv_slice body)
@@ -288,6 +290,21 @@ static void snapshot_ignored(void *context, const struct peer_snapshot *s)
     (void)context, (void)s;
 }
 
+static void send_nodes(struct peer *peer)
+{
+    struct kv_buf bytes = {0};
+    if (peer->state != LINK_UP || nodes_version(peer->p->w) == 0) return; /* it has a configuration of its own */
+    nodes_put(peer->p->w, &bytes);
+    if (!bytes.failed) peer_put_nodes(&peer->batch, kv_buf_slice(&bytes));
+    kv_buf_free(&bytes);
+    worker_turn(peer->p->w);
+}
+
+void peers_send_nodes(struct peers *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) send_nodes(p->list[i]);
+}
+
 static void on_bytes(struct env_conn *s, struct kv_slice bytes)
 {
     struct link *l = container_of(s, struct link, socket);
@@ -300,9 +317,10 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         peer->state = LINK_UP;
         peer->reported = peer->refusal_reported = false;
         peer->beat_ns = 0;
-        JOURNAL(w->journal, peer, INFO, "link-up", "node=%u", peer->node->id);
+        JOURNAL(w->journal, peer, INFO, "link-up", "node=%u", peer->node.id);
         request_wake(w);
         map_tell_again(w);
+        send_nodes(peer);
     }
     link_write(peer);
     struct kv_slice frame;
@@ -321,7 +339,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
     if (err != KV_OK && peer->socket == s) {
         const char *why = channel_refusal(peer->channel);
         if (!peer->refusal_reported)
-            JOURNAL(w->journal, peer, WARN, "link-refused", "node=%u err=%s why=\"%s\"", peer->node->id,
+            JOURNAL(w->journal, peer, WARN, "link-refused", "node=%u err=%s why=\"%s\"", peer->node.id,
                     kv_err_name(err), why);
         peer->reported = peer->refusal_reported = true;
         peer->stranger = err == KV_AUTH || err == KV_WRONG_CLUSTER || err == KV_VERSION;
@@ -342,8 +360,8 @@ static void dial(struct peer *peer)
     peer->state = LINK_DIALLING;
     peer->beat_ns = env_now_ns(w->env);
     kv_buf_clear(&peer->out);
-    struct env_addr to = {.port = peer->node->native}, from = {.port = 0};
-    memcpy(to.host, peer->node->host, sizeof to.host);
+    struct env_addr to = {.port = peer->node.native}, from = {.port = 0};
+    memcpy(to.host, peer->node.host, sizeof to.host);
     size_t n = strlen(w->config->native_host);
     memcpy(from.host, w->config->native_host, n < sizeof from.host ? n : sizeof from.host - 1);
     w->env->ops->connect(w->env, &l->socket, &to, &from);
@@ -351,24 +369,73 @@ static void dial(struct peer *peer)
 
 /* ---- life ---- */
 
+static bool peer_add(struct peers *p, const struct nodes_entry *node)
+{
+    struct peer *peer = calloc(1, sizeof *peer);
+    if (peer != NULL) peer->channel_memory = calloc(1, channel_memory());
+    if (peer == NULL || peer->channel_memory == NULL || p->count == KV_NODES_MAX) {
+        free(peer);
+        return false;
+    }
+    peer->p = p;
+    peer->node = *node;
+    peer->seen_ns = env_now_ns(p->w->env); /* its absence counts from here on */
+    p->list[p->count++] = peer;
+    return true;
+}
+
+static void peer_free(struct peer *peer)
+{
+    free(peer->channel_memory);
+    kv_buf_free(&peer->batch);
+    kv_buf_free(&peer->out);
+    kv_buf_free(&peer->encode);
+    kv_map_free(&peer->forwards);
+    free(peer);
+}
+
+/* It belongs to the cluster no more, or its place is another's. */
+static void peer_leave(struct peers *p, uint32_t at)
+{
+    struct peer *peer = p->list[at];
+    struct gate *inbound = peer->inbound;
+    link_drop(peer, "the node was removed from the cluster");
+    p->list[at] = p->list[--p->count];
+    if (inbound != NULL) host_drop(inbound);
+    if (!p->stopping) rest_peer_closed(p->w, peer->node.id);
+    peer_free(peer);
+}
+
+static bool same_node(const struct nodes_entry *a, const struct nodes_entry *b)
+{
+    return strcmp(a->host, b->host) == 0 && a->native == b->native && memcmp(a->key, b->key, sizeof a->key) == 0;
+}
+
+/* Links to all nodes of the list but this one. Outside of what peers call: some of them end here. */
+static bool peers_sync(struct peers *p)
+{
+    const struct nodes_entry *n;
+    bool ok = true;
+    if (p->serial == nodes_serial(p->w)) return true;
+    for (uint32_t i = p->count; i-- > 0;) {
+        n = nodes_find(p->w, p->list[i]->node.id);
+        if (n == NULL || n->state == KV_NODE_REMOVED || !same_node(n, &p->list[i]->node)) peer_leave(p, i);
+    }
+    for (uint32_t i = 0; (n = nodes_at(p->w, i)) != NULL; i++)
+        if (n->id != p->w->node_id && n->state != KV_NODE_REMOVED && find(p, n->id) == NULL) ok = peer_add(p, n) && ok;
+    if (ok) p->serial = nodes_serial(p->w);
+    return ok;
+}
+
 enum kv_err peers_create(struct worker *w, struct peers **out)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < w->config->node_count; i++) count += w->config->nodes[i].id != w->node_id;
-    struct peers *p = calloc(1, sizeof *p + count * sizeof p->list[0]);
+    struct peers *p = calloc(1, sizeof *p);
     if (p == NULL) return KV_NO_SPACE;
     p->w = w;
     kv_arena_init(&p->arena, 4 * CHANNEL_FRAME_BYTES_MAX);
-    for (uint32_t i = 0; i < w->config->node_count; i++) {
-        if (w->config->nodes[i].id == w->node_id) continue;
-        struct peer *peer = &p->list[p->count++];
-        peer->p = p;
-        peer->node = &w->config->nodes[i];
-        peer->channel_memory = calloc(1, channel_memory());
-        if (peer->channel_memory == NULL) {
-            peers_destroy(p);
-            return KV_NO_SPACE;
-        }
+    if (!peers_sync(p)) {
+        peers_destroy(p);
+        return KV_NO_SPACE;
     }
     *out = p;
     return KV_OK;
@@ -376,31 +443,27 @@ enum kv_err peers_create(struct worker *w, struct peers **out)
 
 void peers_start(struct peers *p)
 {
-    for (uint32_t i = 0; i < p->count; i++) dial(&p->list[i]);
+    for (uint32_t i = 0; i < p->count; i++) dial(p->list[i]);
 }
 
 void peers_stop(struct peers *p)
 {
     p->stopping = true;
-    for (uint32_t i = 0; i < p->count; i++) link_drop(&p->list[i], "this node is stopping");
+    for (uint32_t i = 0; i < p->count; i++) link_drop(p->list[i], "this node is stopping");
 }
 
 void peers_destroy(struct peers *p)
 {
     if (p == NULL) return;
     for (uint32_t i = 0; i < p->count; i++) {
-        struct peer *peer = &p->list[i];
+        struct peer *peer = p->list[i];
         if (peer->channel != NULL) channel_wipe(peer->channel);
         if (peer->socket != NULL) {
             struct link *l = container_of(peer->socket, struct link, socket);
             kv_buf_free(&l->sending);
             free(l);
         }
-        free(peer->channel_memory);
-        kv_buf_free(&peer->batch);
-        kv_buf_free(&peer->out);
-        kv_buf_free(&peer->encode);
-        kv_map_free(&peer->forwards);
+        peer_free(peer);
     }
     kv_arena_free(&p->arena);
     free(p);
@@ -413,7 +476,7 @@ static void clocks_compare(struct peers *p, uint64_t now_ns)
     uint64_t others[CLOCK_NODES_MAX];
     uint32_t count = 0;
     for (uint32_t i = 0; i < p->count; i++) {
-        const struct peer *peer = &p->list[i];
+        const struct peer *peer = p->list[i];
         if (peer->clock_ns == 0 || now_ns - peer->clock_ns > KV_SECONDS(1)) continue;
         others[count++] = peer->clock_ms + (now_ns - peer->clock_ns) / 1000000u;
     }
@@ -430,9 +493,10 @@ void peers_tick(struct peers *p, uint64_t now_ns)
 {
     const struct config *c = p->w->config;
     if (p->stopping) return;
+    (void)peers_sync(p); /* short of memory: again with the next tick */
     clocks_compare(p, now_ns);
     for (uint32_t i = 0; i < p->count; i++) {
-        struct peer *peer = &p->list[i];
+        struct peer *peer = p->list[i];
         if (peer->state == LINK_DOWN) {
             if (now_ns >= peer->dial_ns) dial(peer);
         } else if (peer->state == LINK_DIALLING) { /* one SYN a dial: the kernel repeats it only after 1 s */
@@ -472,7 +536,7 @@ static void seal_batch(struct peer *peer)
 void peers_flush(struct peers *p)
 {
     for (uint32_t i = 0; i < p->count; i++) {
-        struct peer *peer = &p->list[i];
+        struct peer *peer = p->list[i];
         seal_batch(peer);
         if (peer->state != LINK_UP) continue;
         if (channel_pending(peer->channel) > 0) channel_flush(peer->channel, &peer->out);
@@ -532,7 +596,7 @@ uint64_t peer_birthmark(const struct peers *p, uint32_t node)
 void peers_send_directory(struct peers *p, const struct peer_directory *d)
 {
     for (uint32_t i = 0; i < p->count; i++) {
-        struct peer *peer = ready_peer(p, p->list[i].node->id);
+        struct peer *peer = ready_peer(p, p->list[i]->node.id);
         if (peer != NULL) peer_put_directory(&peer->batch, d);
     }
 }
@@ -540,7 +604,7 @@ void peers_send_directory(struct peers *p, const struct peer_directory *d)
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term)
 {
     for (uint32_t i = 0; i < p->count; i++) {
-        struct peer *peer = ready_peer(p, p->list[i].node->id);
+        struct peer *peer = ready_peer(p, p->list[i]->node.id);
         if (peer != NULL) peer_put_descriptor(&peer->batch, descriptor, term);
     }
 }
@@ -572,7 +636,7 @@ bool peer_is_heard(const struct peers *p, uint32_t node)
 uint32_t peer_connected_count(const struct peers *p)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < p->count; i++) count += p->list[i].state == LINK_UP;
+    for (uint32_t i = 0; i < p->count; i++) count += p->list[i]->state == LINK_UP;
     return count;
 }
 
@@ -648,7 +712,7 @@ static void got_lost(void *context, const struct peer_lost *l)
     struct receiver *v = context;
     struct group *g = worker_group(v->p->w, l->group);
     if (g != NULL && l->gone && g->replica == l->replica) leave_group(g);
-    if (g == NULL || l->gone || group_node_of(g, l->replica) != v->peer->node->id) return;
+    if (g == NULL || l->gone || group_node_of(g, l->replica) != v->peer->node.id) return;
     if (l->owed != 0) member_rowless(g, l->replica, l->owed);
     else if (l->unborn && birth_is_due(g, l->replica, v->peer->birthmark)) birth_send(g, l->replica);
     else member_lost(g, l->replica);
@@ -674,14 +738,14 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
     struct group *g = worker_group(v->p->w, group);
     bool wants = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT;
     if (g != NULL && !g->installing && !g->rowless && leave_is_due(&g->descriptor, m->from)) {
-        peer_send_lost(v->p, v->peer->node->id, &(struct peer_lost){.group = group, .replica = m->from, .gone = true});
+        peer_send_lost(v->p, v->peer->node.id, &(struct peer_lost){.group = group, .replica = m->from, .gone = true});
         return;
     }
     if (g != NULL && g->replica == m->to) {
         g->heard_replica = m->from;
-        g->heard_node = v->peer->node->id;
+        g->heard_node = v->peer->node.id;
         if (wants && g->rowless && !g->installing)
-            peer_send_lost(v->p, v->peer->node->id,
+            peer_send_lost(v->p, v->peer->node.id,
                            &(struct peer_lost){.group = group, .replica = m->to, .owed = raft_owed_now(g->raft)});
         group_step(g, m, entries);
         return;
@@ -689,14 +753,19 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
     bool asks = m->type == RAFT_PREVOTE || m->type == RAFT_VOTE;
     if (g == NULL ? !(wants || asks) || awaits_birth(v->p->w, group, m->to) : !wants || m->to < g->replica) return;
     struct peer_lost lost = {.group = group, .replica = m->to, .unborn = g == NULL && birth_is_unknown(v->p->w, group)};
-    if (wants || lost.unborn) peer_send_lost(v->p, v->peer->node->id, &lost);
+    if (wants || lost.unborn) peer_send_lost(v->p, v->peer->node.id, &lost);
 }
 
 static void got_told(void *context, struct kv_slice descriptor, uint64_t term)
 {
     struct receiver *v = context;
     struct descriptor d;
-    if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->peer->node->id, term);
+    if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->peer->node.id, term);
+}
+
+static void got_nodes(void *context, struct kv_slice map)
+{
+    nodes_told(((struct receiver *)context)->p->w, map);
 }
 
 static void got_directory(void *context, const struct peer_directory *d)
@@ -708,27 +777,29 @@ static void got_directory(void *context, const struct peer_directory *d)
 static void got_scrub(void *context, const struct peer_scrub *s)
 {
     struct receiver *v = context;
-    scrub_receive(v->p->w, v->peer->node->id, s);
+    scrub_receive(v->p->w, v->peer->node.id, s);
 }
 
 static void got_snapshot(void *context, const struct peer_snapshot *s)
 {
     struct receiver *v = context;
-    transfer_receive(v->p->w, v->peer->node->id, s);
+    transfer_receive(v->p->w, v->peer->node.id, s);
 }
 
 enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, struct kv_buf *reply)
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }
 
 void peer_inbound_opened(struct peers *p, uint32_t node, struct gate *g)
 {
+    const struct nodes_entry *known = nodes_find(p->w, node);
     struct peer *peer = find(p, node);
+    if (peer == NULL && known != NULL && peer_add(p, known)) peer = find(p, node); /* sooner than peers_sync() */
     if (peer == NULL) return;
     if (peer->inbound != NULL) host_drop(peer->inbound);
     peer->inbound = g;

@@ -4,7 +4,7 @@
 #include "raft/raft.h"
 #include "server/node.h"
 
-/* Links to the other nodes. Each node dials every other one and sends on the connection it
+/* Links to the other nodes of the list (nodes.h), made and dropped as it changes. Each node dials every other one and sends on the connection it
  * dialled; answers to heartbeats and to forwarded requests come back on the same one.
  * Whatever is sent in a turn leaves as one sealed frame per peer. A link whose heartbeats
  * stay unanswered for an election timeout is closed and dialled anew (R13). */
@@ -36,6 +36,7 @@ void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor,
 /* For how long there has been no link to it; 0: there is one. */
 uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns);
 uint64_t peer_birthmark(const struct peers *p, uint32_t node); /* store_birthmark(); 0: not known, or impaired */
+void peers_send_nodes(struct peers *p);                        /* the list of nodes, to all that are connected */
 /* To all that are connected: the keyspaces, as partition 0 has them. */
 struct peer_directory;
 void peers_send_directory(struct peers *p, const struct peer_directory *d);

@@ -14,7 +14,8 @@ enum { FIELD_RAFT = 1,
        FIELD_SCRUB = 5,
        FIELD_TOLD = 6,
        FIELD_BIRTH = 7,
-       FIELD_DIRECTORY = 8 };
+       FIELD_DIRECTORY = 8,
+       FIELD_NODES = 12 };
 
 static void put_varint(struct kv_buf *b, uint64_t v)
 {
@@ -170,6 +171,13 @@ void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t 
     put_field(b, FIELD_TOLD, &p.base);
 }
 
+void peer_put_nodes(struct kv_buf *b, struct kv_slice map)
+{
+    put_varint(b, FIELD_NODES << 3 | 2);
+    put_varint(b, map.size);
+    kv_buf_append_slice(b, map);
+}
+
 /* Short of memory nobody is told; the next change, or link, tells again. */
 void peer_put_directory(struct kv_buf *b, const struct peer_directory *d)
 {
@@ -284,5 +292,6 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
                                          .err = (enum kv_err)s->err};
         reader->snapshot(reader->context, &snapshot);
     }
+    if (batch->has_nodes && reader->nodes != NULL) reader->nodes(reader->context, kv_proto_slice(batch->nodes));
     return KV_OK;
 }

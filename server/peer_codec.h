@@ -33,6 +33,8 @@ void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
 
 void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t term);
 
+void peer_put_nodes(struct kv_buf *b, struct kv_slice map);
+
 struct peer_reader { /* what peer_batch_read() calls for each part, in this order */
     void *context;
     void (*beat)(void *context, const struct peer_beat *beat);
@@ -43,6 +45,7 @@ struct peer_reader { /* what peer_batch_read() calls for each part, in this orde
     void (*directory)(void *context, const struct peer_directory *d);       /* NULL: ignored */
     void (*told)(void *context, struct kv_slice descriptor, uint64_t term); /* NULL: ignored */
     void (*scrub)(void *context, const struct peer_scrub *s);               /* before raft: it may concern an entry there; NULL: ignored */
+    void (*nodes)(void *context, struct kv_slice map);                      /* last; NULL: ignored */
 };
 /* Everything given out points into `bytes` or the arena, for the call only. KV_MALFORMED. */
 enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const struct peer_reader *reader);

@@ -1,4 +1,5 @@
 #include "server/request.h"
+#include "server/nodes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,7 +209,7 @@ static void route(struct request *r, struct partition *p)
         else group_read(g, r);
         return;
     }
-    if (g == NULL && w->config->node_count <= 1) {
+    if (g == NULL && nodes_are_one(w)) {
         request_absent(r);
         return;
     }
@@ -348,7 +349,7 @@ static enum kv_err one_partition(struct request *r, const struct kv_key_rule *ru
 void request_absent(struct request *r)
 {
     struct worker *w = r->w;
-    if (w->config->node_count <= 1 && store_damage(w->store) != NULL) {
+    if (nodes_are_one(w) && store_damage(w->store) != NULL) {
         request_fail(r, KV_CORRUPT, "the only replica of that partition is damaged: stop the node, then kvlog salvage");
         return;
     }
@@ -408,12 +409,28 @@ static void refuse_keys(struct request *r, const struct kv_key_rule *rule, enum 
     request_fail(r, err, text);
 }
 
+/* A node that the map still shows replicas on stays; its partitions would lose a voter each. */
+static bool refuse_removal(struct request *r)
+{
+    uint64_t id;
+    char text[160];
+    if (r->body.op != KV_OP_KSNODE || !kv_slice_eq(r->body.args[1], kv_str("removed"))) return false;
+    if (!kv_parse_u64(r->body.args[0], &id) || id > UINT32_MAX) return false;
+    uint32_t count = nodes_replicas(r->w, (uint32_t)id);
+    if (count == 0) return false;
+    snprintf(text, sizeof text, "node %u still holds %u replica%s; next: kvctl node drain %u, and remove it when they are gone", (uint32_t)id,
+             count, count == 1 ? "" : "s", (uint32_t)id);
+    request_fail(r, KV_CONDITION, text);
+    return true;
+}
+
 static void dispatch(struct request *r, const struct kv_op_info *info)
 {
     struct worker *w = r->w;
     struct partition *p = NULL;
     struct kv_slice key = {0};
     if (w->map_is_stale) map_settle(w);
+    if (refuse_removal(r)) return;
     bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
@@ -582,7 +599,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
             const struct partition *p = map_get(w, r->partition);
             if (state == REQUEST_PARKED)
                 request_fail(r, p != NULL && map_leader(p) != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
-                             peer_connected_count(w->peers) == 0 && w->config->node_count > 1
+                             peer_connected_count(w->peers) == 0 && !nodes_are_one(w)
                                  ? "no contact with any other node"
                                  : NULL);
             else request_fail(r, KV_UNAVAILABLE, NULL);

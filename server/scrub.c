@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/nodes.h"
 #include "server/peer.h"
 
 static const uint64_t answer_ns = KV_SECONDS(60); /* whoever has not answered by then is not judged */
@@ -57,8 +58,7 @@ static void judge(struct group *g)
     s->asked_ns = 0;
     for (uint32_t i = 0; i < s->answers; i++) {
         if ((differ & 1u << i) == 0) continue;
-        struct peer_scrub m = {.group = g->id, .from = g->replica, .to = s->replicas[i], .index = s->asked_index,
-                               .kind = PEER_SCRUB_DIFFERS};
+        struct peer_scrub m = {.group = g->id, .from = g->replica, .to = s->replicas[i], .index = s->asked_index, .kind = PEER_SCRUB_DIFFERS};
         if (s->replicas[i] == g->replica) corrupt(g, s->asked_index);
         else peer_send_scrub(g->w->peers, group_node_of(g, s->replicas[i]), &m);
     }
@@ -88,8 +88,7 @@ static void try_again(struct group *g, uint64_t index)
 
 static void answer(struct group *g, raft_id asker, uint64_t index, uint64_t hash, enum kv_err err)
 {
-    struct peer_scrub m = {.group = g->id, .from = g->replica, .to = asker, .index = index, .hash = hash,
-                           .kind = err == KV_OK ? PEER_SCRUB_ANSWER : PEER_SCRUB_BUSY};
+    struct peer_scrub m = {.group = g->id, .from = g->replica, .to = asker, .index = index, .hash = hash, .kind = err == KV_OK ? PEER_SCRUB_ANSWER : PEER_SCRUB_BUSY};
     if (asker != g->replica) peer_send_scrub(g->w->peers, group_node_of(g, asker), &m);
     else if (err == KV_OK) answered(g, asker, index, hash);
     else try_again(g, index);
@@ -118,8 +117,7 @@ void scrub_applied(struct group *g)
         answer(g, g->scrub.asker, index, 0, KV_BUSY);
         return;
     }
-    *j = (struct scrub_job){.w = w, .group = g->id, .life = g->life, .asker = g->scrub.asker, .from = g->descriptor.from,
-                            .to = g->descriptor.to, .next = w->scrubs, .link = &w->scrubs};
+    *j = (struct scrub_job){.w = w, .group = g->id, .life = g->life, .asker = g->scrub.asker, .from = g->descriptor.from, .to = g->descriptor.to, .next = w->scrubs, .link = &w->scrubs};
     j->hash = (struct store_hash){.done = hashed, .group = g->id, .range = {kv_key_slice(&j->from), kv_key_slice(&j->to)}};
     enum kv_err err = store_hash(w->store, &j->hash);
     if (err != KV_OK) {
@@ -155,7 +153,7 @@ void scrub_tick(struct group *g, uint64_t now_ns)
 {
     struct group_scrub *s = &g->scrub;
     uint64_t interval = g->w->config->storage_scrub;
-    if (interval == 0 || g->w->config->node_count <= 1 || g->w->stopping || descriptor_is_joint(&g->descriptor)) return;
+    if (interval == 0 || nodes_are_one(g->w) || g->w->stopping || descriptor_is_joint(&g->descriptor)) return;
     if (s->asked_ns != 0) {
         if (now_ns - s->asked_ns > answer_ns) judge(g);
         return;

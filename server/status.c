@@ -7,6 +7,7 @@
 #include "server/host.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 
 /* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
@@ -116,15 +117,23 @@ static struct kv_partition_info *partitions_tell(struct worker *w, uint32_t *cou
 
 void status_map(struct worker *w, struct kv_buf *out)
 {
-    struct kv_node_info nodes[CONFIG_NODES_MAX + 1];
+    struct kv_node_info nodes[KV_NODES_MAX];
     struct kv_map_info map = {.nodes = nodes};
-    for (uint32_t i = 0; i < w->config->node_count; i++) {
-        const struct config_node *n = &w->config->nodes[i];
-        nodes[map.node_count++] = (struct kv_node_info){.id = n->id, .host = kv_str(n->host), .port = n->native, .resp = n->resp, .resp_cluster = n->resp_cluster, .key = kv_slice(n->key, sizeof n->key)};
+    const struct nodes_entry *n;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) {
+        if (n->state == KV_NODE_REMOVED) continue;
+        nodes[map.node_count++] = (struct kv_node_info){.id = n->id,
+                                                        .host = kv_str(n->host),
+                                                        .port = n->native,
+                                                        .resp = n->resp,
+                                                        .resp_cluster = n->resp_cluster,
+                                                        .key = kv_slice(n->key, sizeof n->key),
+                                                        .zone = kv_str(n->zone),
+                                                        .roles = n->roles,
+                                                        .state = n->state};
     }
-    if (map.node_count == 0)
-        nodes[map.node_count++] = (struct kv_node_info){
-            .id = w->node_id, .host = kv_str(w->config->native_host), .port = (uint16_t)w->config->native_port, .resp = (uint16_t)w->config->resp_port, .resp_cluster = (uint16_t)w->config->resp_cluster_port, .key = kv_slice(w->o.identity->public_key, sizeof w->o.identity->public_key)};
+    map.nodes_version = nodes_version(w);
+    map.cluster = kv_slice(w->cluster_id, sizeof w->cluster_id);
     map.partitions = partitions_tell(w, &map.partition_count);
     if (map.partitions == NULL) return;
     uint32_t count;

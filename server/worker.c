@@ -12,6 +12,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/rest.h"
@@ -96,7 +97,7 @@ static void pump(struct worker *w)
 /* R5: the loop may sync itself only where nobody else waits for it. */
 static bool inline_ok(const struct worker *w)
 {
-    return w->config->node_count <= 1 && w->turns - w->read_turn > 16;
+    return nodes_are_one(w) && w->turns - w->read_turn > 16;
 }
 
 static void turn_end(struct env_task *t)
@@ -272,7 +273,7 @@ static enum kv_err open_groups(struct worker *w, char *why, size_t why_size)
         if (sg.log.damaged) {
             /* Not proven intact: it stays away, says so, and gets a successor (R4). */
             JOURNAL(w->journal, store, WARN, "replica-not-intact", "group=%u replica=%u why=damaged", id, sg.replica);
-            if (w->config->node_count > 1) continue;
+            if (!nodes_are_one(w)) continue;
             snprintf(why, why_size, "%s/%s; no other node has a copy. Next: kvlog salvage %s, or restore a backup",
                      w->config->node_data, store_damage(w->store), w->config->node_data);
             return KV_CORRUPT;
@@ -312,6 +313,8 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
         uint64_t r = worker_random(w);
         memcpy(w->client_id + i, &r, 8);
     }
+    enum kv_err err = nodes_create(w, why, why_size);
+    if (err != KV_OK) goto fail;
     struct store_options so = {.disk = o->disk,
                                .checkpoint = o->checkpoint,
                                .now_ns = store_now,
@@ -319,12 +322,12 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
                                .context = w,
                                .memtable_bytes_max = o->config->storage_memtable,
                                .dedup_retention_ms = dedup_retention_ms,
-                               .is_original = o->config->node_count <= 1 || o->config->bootstrap,
+                               .is_original = nodes_are_one(w) || o->config->bootstrap,
                                .reserve_bytes = o->config->storage_reserve,
                                .log = {.segment_bytes = o->config->storage_segment,
                                        .segment_bytes_max = o->config->storage_segment_max,
                                        .cache_bytes_max = o->config->storage_log_cache}};
-    enum kv_err err = store_open(&so, worker_random(w), w->node_id, &w->store);
+    err = store_open(&so, worker_random(w), w->node_id, &w->store);
     if (err != KV_OK) {
         const char *what = w->store == NULL ? NULL : store_damage(w->store);
         snprintf(why, why_size, "cannot open the data in %s: %s%s%s%s", o->config->node_data,
@@ -356,7 +359,7 @@ fail:
 
 enum kv_err worker_start(struct worker *w, char *why, size_t why_size)
 {
-    bool single = w->config->node_count <= 1;
+    bool single = nodes_are_one(w);
     if (single || (w->config->bootstrap && store_is_fresh(w->store)))
         for (uint32_t p = 0; p <= KV_PARTITIONS_DEFAULT; p++) {
             struct store_group sg;
@@ -386,7 +389,7 @@ static void release_log(struct worker *w)
         if (store_group_get(w->store, g->id, &sg)) g->checkpointed = sg.checkpointed;
     }
     struct log *l = store_log(w->store);
-    uint64_t keep = w->config->node_count > 1 ? w->config->raft_log_keep : 0;
+    uint64_t keep = !nodes_are_one(w) ? w->config->raft_log_keep : 0;
     for (uint32_t i = 0; i < 64 && log_bytes_live(l) > keep && log_oldest(l, &group, &index); i++) {
         struct group *g = worker_group(w, group);
         if (g == NULL || g->checkpointed < index) break;
@@ -416,7 +419,7 @@ static bool hand_over(struct worker *w, uint64_t now_ns)
 static void stop_step(struct worker *w, uint64_t now_ns)
 {
     bool late = now_ns >= w->stop_deadline_ns || w->poisoned; /* poisoned: no answer is coming */
-    bool others = w->config->node_count > 1 && !w->poisoned;
+    bool others = !nodes_are_one(w) && !w->poisoned;
     if (others && !late && now_ns + KV_SECONDS(2) < w->stop_deadline_ns && hand_over(w, now_ns)) return;
     if (!w->host_stopped) {
         w->host_stopped = true;
@@ -467,6 +470,7 @@ static void tick(struct env_timer *t)
     request_tick(w, now);
     transfer_expire_inbound(w, now);
     keyspaces_tick(w);
+    nodes_tick(w);
     release_log(w);
     worker_turn(w);
     if (w->stopping && !yields) stop_step(w, now); /* what was yielded leaves first */
@@ -486,7 +490,7 @@ void worker_stop(struct worker *w, void (*stopped)(void *context), void *context
     w->stopping = true;
     uint64_t now = env_now_ns(w->env);
     w->stop_deadline_ns = now + KV_MS(3500);
-    if (w->config->node_count > 1 && !w->poisoned) hand_over(w, now);
+    if (!nodes_are_one(w) && !w->poisoned) hand_over(w, now);
 }
 
 void worker_destroy(struct worker *w)
@@ -523,6 +527,7 @@ void worker_destroy(struct worker *w)
     peers_destroy(w->peers);
     auth_destroy(w->auth);
     keyspaces_destroy(w->keyspaces);
+    nodes_destroy(w->nodes);
     fan_free_cursors(w);
     exec_free(&w->exec);
     kv_buf_free(&w->exec_reply);

@@ -83,6 +83,12 @@
     X(KSALTER, 82, W, 2, 2, 1, 1, 1)  /* name, an encoded Keyspace: refused, nothing of one can be changed yet */                   \
     X(KSLIST, 83, R, 0, 0, 0, 0, 0)   /* encoded Keyspaces, `default` first */                                                      \
     X(KSSHOW, 84, R, 1, 1, 1, 1, 1)   /* name; an encoded Keyspace */                                                               \
+    /* nodes: likewise (server/exec_nodes.h) */                                                                                     \
+    X(KSTOKEN, 85, W, 2, 2, 1, 1, 1)   /* hash of a join token, how long it is good in ms; until when it is */                      \
+    X(KSJOIN, 86, W, 2, 2, 1, 1, 1)    /* hash of a join token, an encoded Node: asked by nodes only; an encoded Map of nodes */    \
+    X(KSNODE, 87, W, 2, 2, 1, 1, 1)    /* node id, its new state as a word; the state before */                                     \
+    X(KSSEED, 88, W, 1, 1, 0, 0, 0)    /* an encoded Map of the nodes a cluster begins with: asked by nodes only */                 \
+    X(KSWELCOME, 89, R, 2, 2, 0, 0, 0) /* as KSJOIN, and only says what that would */                                               \
     /* in the log only: written by the node itself */                                                                               \
     X(NOOP, 96, W, 0, 0, 0, 0, 0)     /* a leader's first entry of its term */                                                      \
     X(CLOCK, 97, W, 0, 0, 0, 0, 0)    /* moves the group clock to the entry's stamp (R14) */                                        \
@@ -107,6 +113,10 @@ enum kv_op {
 };
 
 static inline bool kv_op_is_directory(enum kv_op op)
+{
+    return op >= KV_OP_KSCREATE && op <= KV_OP_KSWELCOME;
+}
+static inline bool kv_op_is_of_keyspaces(enum kv_op op)
 {
     return op >= KV_OP_KSCREATE && op <= KV_OP_KSSHOW;
 }

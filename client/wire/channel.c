@@ -28,7 +28,8 @@ enum {
     BUFFER_KEPT_BYTES = 16 << 10 /* what an idle connection may hold on to, per buffer */
 };
 #define REFUSAL_MARK UINT32_MAX
-enum { PAYLOAD_HELLO = 0, PAYLOAD_REFUSAL = 1 };
+enum { PAYLOAD_HELLO = 0,
+       PAYLOAD_REFUSAL = 1 };
 static_assert(CHANNEL_HANDSHAKE_BYTES_MAX >=
                   2 * NOISE_KEY_BYTES + 2 * NOISE_TAG_BYTES + 1 + CHANNEL_PAYLOAD_BYTES_MAX,
               "the largest handshake message fits");
@@ -36,7 +37,10 @@ static_assert((int)CHANNEL_PAYLOAD_BYTES_MAX >= (int)REFUSAL_BYTES_MAX, "a refus
 static_assert((uint32_t)CHANNEL_FRAME_BYTES_MAX < REFUSAL_MARK, "no frame looks like a refusal");
 static_assert((int)CHANNEL_KEY_BYTES == (int)NOISE_KEY_BYTES, "one size of key");
 
-enum channel_state { STATE_NEW, STATE_HANDSHAKE, STATE_OPEN, STATE_FAILED };
+enum channel_state { STATE_NEW,
+                     STATE_HANDSHAKE,
+                     STATE_OPEN,
+                     STATE_FAILED };
 
 struct channel {
     enum channel_state state;
@@ -121,6 +125,12 @@ static enum kv_err channel_fail(struct channel *c, enum kv_err err)
     c->state = STATE_FAILED;
     c->err = err;
     return err;
+}
+
+void channel_limit(struct channel *c, size_t frame_bytes_max)
+{
+    assert(frame_bytes_max > 0 && frame_bytes_max <= c->frame_bytes_max);
+    c->frame_bytes_max = frame_bytes_max;
 }
 
 const char *channel_refusal(const struct channel *c)

@@ -14,11 +14,12 @@
  * make us hold one handshake message (at most CHANNEL_HANDSHAKE_BYTES_MAX). */
 enum {
     CHANNEL_KEY_BYTES = 32,
-    CHANNEL_PAYLOAD_BYTES_MAX = 512,      /* handshake payload */
-    CHANNEL_HANDSHAKE_BYTES_MAX = 1024,   /* one handshake message */
-    CHANNEL_FRAME_BYTES_MAX = 16 << 20    /* one frame */
+    CHANNEL_PAYLOAD_BYTES_MAX = 512,    /* handshake payload */
+    CHANNEL_HANDSHAKE_BYTES_MAX = 1024, /* one handshake message */
+    CHANNEL_FRAME_BYTES_MAX = 16 << 20  /* one frame */
 };
-enum channel_role { CHANNEL_DIAL, CHANNEL_ACCEPT };
+enum channel_role { CHANNEL_DIAL,
+                    CHANNEL_ACCEPT };
 
 struct channel_identity {
     uint8_t public_key[CHANNEL_KEY_BYTES];
@@ -56,10 +57,12 @@ void channel_start(struct channel *c, struct kv_buf *out);
  * "refused by the peer: " and its. Take all frames with channel_next() after each call, also
  * after an error: those before it are good. */
 enum kv_err channel_feed(struct channel *c, struct kv_slice bytes, struct kv_buf *out);
-const char *channel_refusal(const struct channel *c); /* never NULL; "" if none */
+/* Lowers the limit of inbound frames, once judge() has seen who the peer is; legal inside it. */
+void channel_limit(struct channel *c, size_t frame_bytes_max);
+const char *channel_refusal(const struct channel *c);         /* never NULL; "" if none */
 bool channel_next(struct channel *c, struct kv_slice *frame); /* borrowed until the next call on c */
 bool channel_established(const struct channel *c);
-const uint8_t *channel_peer_key(const struct channel *c);  /* legal once established */
+const uint8_t *channel_peer_key(const struct channel *c); /* legal once established */
 struct kv_slice channel_peer_payload(const struct channel *c);
 /* Appends one frame to the plaintext of this turn. KV_TOO_BIG (over
  * CHANNEL_FRAME_BYTES_MAX); KV_CLOSED before established or after an error; KV_BUSY: out of

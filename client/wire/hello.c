@@ -28,12 +28,12 @@ enum kv_err hello_decode(struct kv_slice payload, struct hello *out)
     /* The version is read alone: later versions may look different behind it. */
     if (p[0] != HELLO_VERSION) return KV_VERSION;
     if (payload.size < HELLO_BYTES_MIN) return KV_MALFORMED;
-    if (p[1] != HELLO_CLIENT && p[1] != HELLO_NODE) return KV_MALFORMED;
+    if (p[1] < HELLO_CLIENT || p[1] > HELLO_JOIN) return KV_MALFORMED;
     if (p[32] > HELLO_NAME_BYTES_MAX || payload.size != (size_t)HELLO_BYTES_MIN + p[32])
         return KV_MALFORMED;
     uint32_t node = le32_get(p + 20);
     if (p[1] == HELLO_NODE && node == 0) return KV_MALFORMED;
-    out->role = p[1] == HELLO_NODE ? HELLO_NODE : HELLO_CLIENT;
+    out->role = (enum hello_role)p[1];
     memcpy(out->cluster, p + 4, HELLO_CLUSTER_BYTES);
     out->node = node;
     out->store = le64_get(p + 24);

@@ -7,10 +7,10 @@
  * stranger is refused by name before any frame is admitted. Little-endian:
  *
  *   0  version    u8   HELLO_VERSION
- *   1  role       u8   1 client, 2 node
+ *   1  role       u8   1 client, 2 node, 3 one that wants to become a node: it may ask to join, and nothing else
  *   2  reserved   u16  zero when sent, ignored when read
  *   4  cluster id 16 B all zero: "any cluster" (a client), or not yet known
- *  20  node id    u32  0 from a client
+ *  20  node id    u32  0 from a client, and from who joins
  *  24  store id   u64  R4: identity of the data directory; 0 from a client
  *  32  name size  u8   at most HELLO_NAME_BYTES_MAX
  *  33  name       cluster name; empty from a client that does not care
@@ -24,7 +24,9 @@ enum {
     HELLO_BYTES_MIN = 33,
     HELLO_BYTES_MAX = HELLO_BYTES_MIN + HELLO_NAME_BYTES_MAX
 };
-enum hello_role { HELLO_CLIENT = 1, HELLO_NODE = 2 };
+enum hello_role { HELLO_CLIENT = 1,
+                  HELLO_NODE = 2,
+                  HELLO_JOIN = 3 };
 
 struct hello {
     enum hello_role role;

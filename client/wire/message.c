@@ -15,6 +15,7 @@ static_assert(sizeof(uint32_t) == sizeof(((Kv__Wire__Request *)0)->op), "op trav
 enum { FIELD_BYTES_MIN = 2,
        HOST_BYTES_MAX = 63,
        PUBLIC_KEY_BYTES = 32,
+       CLUSTER_ID_BYTES = 16,
        ARGS_ON_STACK = 16 };
 
 const char *kv_phase_text(enum kv_phase phase)
@@ -262,6 +263,12 @@ static Kv__Wire__Node *map_node_message(const struct kv_node_info *n, struct kv_
     m->resp = n->resp;
     m->has_resp_cluster = n->resp_cluster != 0;
     m->resp_cluster = n->resp_cluster;
+    m->has_zone = n->zone.size > 0;
+    m->zone = kv_proto_bytes(n->zone);
+    m->has_roles = n->roles != 0;
+    m->roles = n->roles;
+    m->has_state = n->state != KV_NODE_UP;
+    m->state = (uint32_t)n->state;
     return m;
 }
 
@@ -482,6 +489,10 @@ void kv_map_encode(const struct kv_map_info *map, struct kv_buf *out)
     }
     m.has_directory = map->directory != 0;
     m.directory = map->directory;
+    m.has_nodes_version = map->nodes_version != 0;
+    m.nodes_version = map->nodes_version;
+    m.has_cluster = map->cluster.size > 0;
+    m.cluster = kv_proto_bytes(map->cluster);
     if (ok) {
         message_pack(&m.base, -1, out);
     } else {
@@ -496,6 +507,7 @@ static enum kv_err map_node_read(const Kv__Wire__Node *m, struct kv_node_info *o
     if (m->host.len > 0 && memchr(m->host.data, 0, m->host.len) != NULL) return KV_MALFORMED;
     if (m->port > UINT16_MAX || m->resp > UINT16_MAX || m->resp_cluster > UINT16_MAX) return KV_BAD_ARGUMENT;
     if (m->has_key && m->key.len != PUBLIC_KEY_BYTES) return KV_MALFORMED;
+    if (m->zone.len > KV_NAME_BYTES_MAX || m->state > KV_NODE_REMOVED) return KV_MALFORMED;
     *out = (struct kv_node_info){
         .id = m->id,
         .host = kv_proto_slice(m->host),
@@ -503,8 +515,45 @@ static enum kv_err map_node_read(const Kv__Wire__Node *m, struct kv_node_info *o
         .resp = (uint16_t)m->resp,
         .resp_cluster = (uint16_t)m->resp_cluster,
         .key = kv_proto_slice(m->key),
+        .zone = kv_proto_slice(m->zone),
+        .roles = m->roles,
+        .state = (enum kv_node_state)m->state,
     };
     return KV_OK;
+}
+
+static const char *const node_states[] = {"up", "cordoned", "draining", "removed"};
+
+const char *kv_node_state_text(enum kv_node_state state)
+{
+    return node_states[state];
+}
+
+bool kv_node_state_parse(struct kv_slice text, enum kv_node_state *out)
+{
+    for (int i = 0; i <= KV_NODE_REMOVED; i++)
+        if (kv_slice_eq(text, kv_str(node_states[i]))) {
+            *out = (enum kv_node_state)i;
+            return true;
+        }
+    return false;
+}
+
+void kv_node_encode(const struct kv_node_info *n, struct kv_buf *out)
+{
+    struct kv_arena arena = {0};
+    const Kv__Wire__Node *m = map_node_message(n, &arena);
+    if (m != NULL) message_pack(&m->base, -1, out);
+    else out->failed = true;
+    kv_arena_free(&arena);
+}
+
+enum kv_err kv_node_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_node_info *out)
+{
+    enum { FIELDS_MAX = 64 };
+    enum kv_err err;
+    const Kv__Wire__Node *m = (const Kv__Wire__Node *)message_unpack(&kv__wire__node__descriptor, bytes, FIELDS_MAX, arena, &err);
+    return m == NULL ? err : map_node_read(m, out);
 }
 
 static enum kv_err map_partition_read(const Kv__Wire__Partition *m, struct kv_partition_info *out)
@@ -539,7 +588,10 @@ enum kv_err kv_map_decode(struct kv_slice bytes, struct kv_arena *arena, struct 
     struct kv_map_info map = {.node_count = (uint32_t)m->n_nodes,
                               .partition_count = (uint32_t)m->n_partitions,
                               .keyspace_count = (uint32_t)m->n_keyspaces,
-                              .directory = m->directory};
+                              .directory = m->directory,
+                              .nodes_version = m->nodes_version,
+                              .cluster = kv_proto_slice(m->cluster)};
+    if (m->has_cluster && m->cluster.len != CLUSTER_ID_BYTES) return KV_MALFORMED;
     map.keyspaces = kv_arena_alloc(arena, (m->n_keyspaces + 1) * sizeof *map.keyspaces);
     if (map.keyspaces == NULL) return KV_TOO_BIG;
     for (size_t i = 0; i < m->n_keyspaces; i++) {

@@ -95,11 +95,22 @@ struct kv_reply {
     struct kv_slice detail;
 };
 
+/* What becomes of a node's replicas; as on disk and on the wire. A removed node's row stays, so that it is refused by name. */
+enum kv_node_state { KV_NODE_UP,
+                     KV_NODE_CORDONED, /* gets no new replicas */
+                     KV_NODE_DRAINING, /* and gives its own away */
+                     KV_NODE_REMOVED };
+enum kv_node_role { KV_NODE_STORAGE = 1,
+                    KV_NODE_COORDINATOR = 2,
+                    KV_NODE_GATEWAY = 4 };
 struct kv_node_info {
     uint32_t id;
     struct kv_slice host;
     uint16_t port, resp, resp_cluster;
     struct kv_slice key;
+    struct kv_slice zone; /* up to KV_NAME_BYTES_MAX; empty: not told */
+    uint32_t roles;       /* 0: not told, all of them */
+    enum kv_node_state state;
 };
 struct kv_partition_info {
     uint32_t id, keyspace, range_epoch, conf_epoch, leader;
@@ -136,7 +147,9 @@ struct kv_map_info {
     uint32_t partition_count;
     struct kv_keyspace *keyspaces; /* all there are, if directory is not 0 */
     uint32_t keyspace_count;
-    uint64_t directory; /* of two maps the one with the higher number tells later */
+    uint64_t directory;      /* of two maps the one with the higher number tells later */
+    uint64_t nodes_version;  /* likewise, of the nodes; 0: as the configuration says */
+    struct kv_slice cluster; /* id, 16 B; empty: not told */
 };
 
 /* Encoders append the kind byte and the message to `out`. */
@@ -148,6 +161,11 @@ void kv_map_encode(const struct kv_map_info *m, struct kv_buf *out); /* no kind 
 enum kv_err kv_request_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_request *out);
 enum kv_err kv_reply_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_reply *out);
 enum kv_err kv_map_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_map_info *out);
+
+void kv_node_encode(const struct kv_node_info *n, struct kv_buf *out);
+enum kv_err kv_node_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_node_info *out);
+const char *kv_node_state_text(enum kv_node_state state); /* "up", "cordoned", "draining", "removed" */
+bool kv_node_state_parse(struct kv_slice text, enum kv_node_state *out);
 
 void kv_keyspace_encode(const struct kv_keyspace *k, struct kv_buf *out);
 enum kv_err kv_keyspace_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_keyspace *out);

@@ -1,6 +1,7 @@
 #include "client/base/hash.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/request.h"
 #include "storage/checkpoint_mem.h"
 #include "tests/sim/cluster_impl.h"
@@ -74,8 +75,9 @@ static void node_configure(struct cluster *c, struct node *n)
     k->native_port = CLUSTER_NATIVE_PORT;
     k->resp_port = CLUSTER_RESP_PORT;
     k->bootstrap = true;
-    k->cluster_replicas = c->o.replicas == 0 ? c->o.nodes : c->o.replicas;
-    k->node_count = c->o.nodes == 1 ? 0 : c->o.nodes;
+    uint32_t founders = c->o.nodes - c->o.late;
+    k->cluster_replicas = c->o.replicas == 0 ? founders : c->o.replicas;
+    k->node_count = founders == 1 ? 0 : founders;
     for (uint32_t i = 0; i < k->node_count; i++) {
         struct config_node *x = &k->nodes[i];
         x->id = i + 1;
@@ -83,6 +85,13 @@ static void node_configure(struct cluster *c, struct node *n)
         x->native = CLUSTER_NATIVE_PORT;
         x->resp = CLUSTER_RESP_PORT;
         memcpy(x->key, c->nodes[i].identity.public_key, sizeof x->key);
+    }
+    if (n->id > founders) { /* it has an address to ask, and gets a token by cluster_invite() */
+        k->bootstrap = false;
+        k->node_count = 0;
+        k->node_id = 1;
+        k->cluster_id[0] = '\0';
+        snprintf(k->cluster_join, sizeof k->cluster_join, "10.0.0.%u:%u", 1 + n->id % founders, CLUSTER_NATIVE_PORT);
     }
     if (c->o.tune != NULL) c->o.tune(c->o.context, k);
 }
@@ -123,6 +132,33 @@ struct cluster *cluster_create(const struct cluster_options *o)
     return c;
 }
 
+static void joined(void *context, enum kv_err err)
+{
+    struct node *n = context;
+    n->join_err = err;
+    n->is_joined = true;
+}
+
+static bool join_begin(struct node *n)
+{
+    struct join_options o = {.config = &n->config,
+                             .env = sim_host_env(n->host),
+                             .disk = disk_sim_disk(n->disk),
+                             .identity = &n->identity,
+                             .journal = &n->journal,
+                             .done = joined,
+                             .context = n};
+    n->is_joined = false;
+    return join_start(&o, &n->join) == KV_OK;
+}
+
+void cluster_invite(struct cluster *c, uint32_t node, const char *token)
+{
+    struct node *n = node_of(c, node);
+    assert(node > c->o.nodes - c->o.late);
+    snprintf(n->config.cluster_token, sizeof n->config.cluster_token, "%s", token);
+}
+
 bool cluster_start(struct cluster *c, uint32_t node)
 {
     struct node *n = node_of(c, node);
@@ -131,6 +167,11 @@ bool cluster_start(struct cluster *c, uint32_t node)
     if (disk_mem_is_crashed(disk_sim_mem(n->disk))) disk_sim_restart(n->disk);
     n->stop_wanted = false;
     n->why[0] = '\0';
+    if (n->id > c->o.nodes - c->o.late) {
+        enum kv_err place = membership_overlay(disk_sim_disk(n->disk), &n->config, n->why, sizeof n->why);
+        if (place == KV_NOT_FOUND) return join_begin(n);
+        assert(place == KV_OK);
+    }
     struct worker_options w = {.config = &n->config,
                                .env = sim_host_env(n->host),
                                .disk = disk_sim_disk(n->disk),
@@ -154,6 +195,8 @@ void cluster_crash(struct cluster *c, uint32_t node, enum sim_death how)
     struct node *n = node_of(c, node);
     sim_host_kill(n->host, how);
     disk_sim_crash(n->disk, how);
+    join_destroy(n->join, true);
+    n->join = NULL;
     worker_destroy(n->worker); /* closes its view, so before the views die */
     n->worker = NULL;
     checkpoint_mem_crash(n->checkpoint);
@@ -297,6 +340,14 @@ uint32_t cluster_reap(struct cluster *c)
 {
     uint32_t count = 0;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        struct node *n = node_of(c, i);
+        if (n->join != NULL && n->is_joined) { /* as server/main.c: it goes on as a node, or ends */
+            sim_note(c->o.sim, n->host, "join: %s %s", kv_err_name(n->join_err), join_why(n->join));
+            join_destroy(n->join, false);
+            n->join = NULL;
+            if (n->join_err == KV_OK) (void)cluster_start(c, i);
+            else n->stop_wanted = true;
+        }
         if (!node_of(c, i)->stop_wanted) continue;
         sim_note(c->o.sim, node_of(c, i)->host, "stopped, or asked to be");
         cluster_crash(c, i, SIM_KILL);

@@ -14,6 +14,7 @@ struct cluster;
 struct cluster_options {
     struct sim *sim;
     uint32_t nodes, replicas; /* replicas 0: one on each node */
+    uint32_t late;            /* so many of them, the last, join when they are started, by a token (cluster_invite()) */
     uint64_t seed;
     void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
     void *context;
@@ -34,6 +35,7 @@ struct disk_sim *cluster_disk(struct cluster *c, uint32_t node);
 struct worker *cluster_worker(struct cluster *c, uint32_t node); /* NULL: down */
 bool cluster_up(const struct cluster *c, uint32_t node);
 
+void cluster_invite(struct cluster *c, uint32_t node, const char *token);
 /* False: the node did not start; `why` of the last failure is in the trace and here. */
 bool cluster_start(struct cluster *c, uint32_t node);
 /* Of a node that just started: no live replica on its disk was refused as damaged. */

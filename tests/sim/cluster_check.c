@@ -423,17 +423,16 @@ static uint64_t clock_newest(const struct cluster *c)
 static void rows_read(struct cluster *c, struct rows *all)
 {
     uint64_t clock_ms = clock_newest(c);
-    uint32_t nodes = c->o.nodes;
-    assert(nodes > 0);
-    for (uint32_t k = 0; k < STORE_CLASSES * nodes; k++) {
-        struct rows *r = &all[k];
-        r->w = c->nodes[k % nodes].worker;
-        r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
-        r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)(k / nodes), .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
-        store_scan(r->w->store, &r->scan);
-    }
-    for (uint32_t k = 0; k < STORE_CLASSES * nodes; k++) /* a node that never answers would hang it: bounded */
-        for (uint32_t step = 0; step < 1000 && !all[k].done; step++)
+    struct rows *r = all;
+    for (uint32_t k = 0; k < STORE_CLASSES; k++)
+        for (uint32_t i = 0; i < c->o.nodes; i++, r++) {
+            r->w = c->nodes[i].worker;
+            r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
+            r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
+            store_scan(r->w->store, &r->scan);
+        }
+    for (struct rows *end = r, *at = all; at != end; at++) /* a node that never answers would hang it: bounded */
+        for (uint32_t step = 0; step < 1000 && !at->done; step++)
             sim_run_until(c->o.sim, sim_now_ns(c->o.sim) + KV_MS(10));
 }
 

@@ -1,6 +1,7 @@
 #ifndef SIM_CLUSTER_IMPL_H
 #define SIM_CLUSTER_IMPL_H
 #include "server/group.h"
+#include "server/join.h"
 #include "tests/sim/cluster.h"
 
 /* What cluster.c (the nodes) and cluster_check.c (what must hold between them) share. */
@@ -14,6 +15,9 @@ struct node { /* what outlives a process */
     struct config config;
     struct journal journal;
     struct worker *worker;
+    struct join *join; /* it asks to join; cluster_reap() goes on when it is over */
+    bool is_joined;
+    enum kv_err join_err;
     bool stop_wanted;
     uint64_t checkpoints_seen;
     char why[256];

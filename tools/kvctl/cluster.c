@@ -4,7 +4,7 @@
 
 /* kvctl node .. and log level. */
 
-static bool node_id(struct kvctl *k, const char *word, uint32_t *id)
+bool nodes_id(struct kvctl *k, const char *word, uint32_t *id)
 {
     uint64_t v;
     if (kv_parse_u64(kv_str(word), &v) && v > 0 && v <= UINT32_MAX) {
@@ -15,7 +15,7 @@ static bool node_id(struct kvctl *k, const char *word, uint32_t *id)
     return false;
 }
 
-static int no_such_node(struct kvctl *k, uint32_t id)
+int nodes_unknown(struct kvctl *k, uint32_t id)
 {
     kvctl_say(k, "the cluster has no node %u; next: kvctl node list", id);
     return EXIT_NOT_FOUND;
@@ -37,14 +37,18 @@ int node_list_run(struct kvctl *k, const struct args *a, const char *const *word
     } else {
         struct kv_buf out;
         struct output_table t;
-        output_table_init(&t, 5, "r.r..");
-        static const char *const heads[] = {"NODE", "NATIVE", "RESP", "STATE", "STORE"};
-        for (uint32_t i = 0; i < 5; i++) output_table_cell(&t, "%s", heads[i]);
+        output_table_init(&t, 8, "r.r..rr.");
+        static const char *const heads[] = {"NODE", "NATIVE", "RESP", "STATE", "ZONE", "REPLICAS", "LEADS", "STORE"};
+        for (uint32_t i = 0; i < 8; i++) output_table_cell(&t, "%s", heads[i]);
         for (uint32_t i = 0; i < node_count; i++) {
             output_table_cell(&t, "%u", nodes[i].id);
             output_table_cell(&t, "%s:%u", nodes[i].addr.host, (unsigned)nodes[i].addr.port);
             output_table_cell(&t, "%u", (unsigned)nodes[i].resp);
-            output_table_cell(&t, "%s", nodes[i].json != NULL ? "up" : "down");
+            const char *state = nodes[i].state == KV_NODE_UP ? "" : kv_node_state_text(nodes[i].state);
+            output_table_cell(&t, "%s%s%s", state, state[0] != '\0' ? ", " : "", nodes[i].json != NULL ? "up" : "down");
+            output_table_cell(&t, "%s", nodes[i].zone);
+            output_table_cell(&t, "%u", nodes[i].replicas);
+            output_table_cell(&t, "%u", nodes[i].leaders);
             output_table_cell(&t, "%s", nodes_text(nodes[i].json, "store"));
         }
         kv_buf_init(&out, 0);
@@ -61,11 +65,11 @@ int node_show_run(struct kvctl *k, const struct args *a, const char *const *word
     (void)count;
     uint32_t id;
     struct kv_result r;
-    if (!node_id(k, words[0], &id)) return EXIT_USAGE;
+    if (!nodes_id(k, words[0], &id)) return EXIT_USAGE;
     int code = kvctl_open(k);
     if (code != EXIT_OK) return code;
     if (kv_admin(k->kv, id, KV_OP_KVSTATUS, NULL, 0, &r) != KV_OK)
-        return r.err == KV_NOT_FOUND ? no_such_node(k, id) : kvctl_fail(k, &r);
+        return r.err == KV_NOT_FOUND ? nodes_unknown(k, id) : kvctl_fail(k, &r);
     json_error_t at;
     json_t *o = json_loadb((const char *)r.value.data, r.value.size, 0, &at);
     if (o == NULL) {
@@ -83,7 +87,7 @@ int node_replace_run(struct kvctl *k, const struct args *a, const char *const *w
     uint32_t id, node_count, expected = 0, unheard = 0;
     int64_t marked = 0;
     int code;
-    if (!node_id(k, words[0], &id)) return EXIT_USAGE;
+    if (!nodes_id(k, words[0], &id)) return EXIT_USAGE;
     struct node *nodes = nodes_read(k, &node_count, &code);
     if (nodes == NULL) return code;
     bool known = false;
@@ -93,7 +97,7 @@ int node_replace_run(struct kvctl *k, const struct args *a, const char *const *w
         for (uint32_t n = 0; n < map->partitions[i].node_count; n++) expected += map->partitions[i].nodes[n] == id;
     if (!known) {
         nodes_free(nodes, node_count);
-        return no_such_node(k, id);
+        return nodes_unknown(k, id);
     }
     nodes_ask(k, nodes, node_count, KV_OP_KVREPLACE, kv_str(words[0]), id);
     for (uint32_t i = 0; i < node_count; i++) {
@@ -123,11 +127,11 @@ int log_level_run(struct kvctl *k, const struct args *a, const char *const *word
     uint32_t id;
     struct kv_result r;
     struct kv_slice level = kv_str(words[1]);
-    if (!node_id(k, words[0], &id)) return EXIT_USAGE;
+    if (!nodes_id(k, words[0], &id)) return EXIT_USAGE;
     int code = kvctl_open(k);
     if (code != EXIT_OK) return code;
     if (kv_admin(k->kv, id, KV_OP_KVLOGLEVEL, &level, 1, &r) != KV_OK) {
-        return r.err == KV_NOT_FOUND ? no_such_node(k, id) : kvctl_fail(k, &r);
+        return r.err == KV_NOT_FOUND ? nodes_unknown(k, id) : kvctl_fail(k, &r);
     }
     if (k->format == FORMAT_JSON) printf("{\"node\":%u,\"level\":\"%s\"}\n", id, words[1]);
     else printf("node %u logs %s\n", id, words[1]);

@@ -14,9 +14,15 @@
  * is nothing to subscribe to, so it asks again every 20 ms.
  *
  * The probes are keys "kvd:ready:PID:NODE:{n}", removed at once; should that fail, they expire. */
-enum { PROBE_KEY_BYTES = 64, PROBE_TTL_MS = 60000, TRIES_MAX = 1 << 22, WHY_BYTES = 400 };
+enum { PROBE_KEY_BYTES = 64,
+       PROBE_TTL_MS = 60000,
+       TRIES_MAX = 1 << 22,
+       WHY_BYTES = 400 };
 
-enum step { STEP_PUT, STEP_GET, STEP_DEL, STEP_DONE };
+enum step { STEP_PUT,
+            STEP_GET,
+            STEP_DEL,
+            STEP_DONE };
 struct probe { /* one partition, through one node */
     struct kv_call call;
     struct kv_slice args[3];
@@ -156,7 +162,8 @@ static bool votes(const json_t *group, uint32_t node)
 {
     size_t i;
     json_t *replica;
-    json_array_foreach(json_object_get(group, "replicas"), i, replica) {
+    json_array_foreach(json_object_get(group, "replicas"), i, replica)
+    {
         if (json_integer_value(json_object_get(replica, "node")) != (json_int_t)node) continue;
         const char *role = json_string_value(json_object_get(replica, "role"));
         if (role == NULL || strcmp(role, "voter") != 0) return false;
@@ -164,8 +171,11 @@ static bool votes(const json_t *group, uint32_t node)
     return true;
 }
 
-static void check_status(struct check *c)
+static void check_status(struct check *c, const struct kv_map_info *map)
 {
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < map->partition_count; i++)
+        for (uint32_t n = 0; n < map->partitions[i].node_count; n++) held += map->partitions[i].nodes[n] == c->node;
     struct kv_result r;
     if (kv_admin(c->kvctl->kv, c->node, KV_OP_KVSTATUS, NULL, 0, &r) != KV_OK) {
         fail(c, "%s", r.text);
@@ -174,8 +184,9 @@ static void check_status(struct check *c)
     json_t *root = json_loadb((const char *)r.value.data, r.value.size, 0, NULL), *group;
     json_t *groups = json_object_get(root, "groups");
     size_t i;
-    if (json_array_size(groups) == 0) fail(c, "has no groups yet");
-    json_array_foreach(groups, i, group) {
+    if (json_array_size(groups) == 0 && held > 0) fail(c, "has no groups yet");
+    json_array_foreach(groups, i, group)
+    {
         int id = (int)json_integer_value(json_object_get(group, "id"));
         if (json_integer_value(json_object_get(group, "leader")) == 0)
             fail(c, "group %d has no leader", id);
@@ -219,7 +230,7 @@ static enum kv_err look(struct kvctl *k, const struct env_addr *address, uint32_
             run_probes(&c, map);
         free(c.probes);
     }
-    if (c.why[0] == '\0') check_status(&c);
+    if (c.why[0] == '\0') check_status(&c, map);
     return c.why[0] == '\0' ? KV_OK : KV_UNAVAILABLE;
 }
 

@@ -21,7 +21,7 @@ int completion_run(struct kvctl *k, const struct args *a, const char *const *wor
            "    -o|--output) COMPREPLY=($(compgen -W 'table json raw' -- \"$cur\")); return ;;\n"
            "    --level) COMPREPLY=($(compgen -W 'linearizable lease any bounded=' -- \"$cur\")); return ;;\n"
            "    --format) COMPREPLY=($(compgen -W 'tsv jsonl' -- \"$cur\")); return ;;\n"
-           "    node) COMPREPLY=($(compgen -W 'list show replace' -- \"$cur\")); return ;;\n"
+           "    node) COMPREPLY=($(compgen -W 'list show token cordon uncordon drain remove replace' -- \"$cur\")); return ;;\n"
            "    keyspace) COMPREPLY=($(compgen -W 'create list show drop' -- \"$cur\")); return ;;\n"
            "    --partition) COMPREPLY=($(compgen -W 'hash range list:' -- \"$cur\")); return ;;\n"
            "    history) COMPREPLY=($(compgen -W 'check' -- \"$cur\")); return ;;\n"

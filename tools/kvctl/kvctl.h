@@ -91,6 +91,8 @@ int status_run(struct kvctl *k, const struct args *a, const char *const *words, 
 int ready_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int node_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int node_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int node_token_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int node_state_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int node_replace_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int log_level_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int passwd_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);

@@ -43,7 +43,13 @@ struct node *nodes_read(struct kvctl *k, uint32_t *count, int *code)
         nodes[i].id = n->id;
         nodes[i].resp = n->resp;
         nodes[i].addr.port = n->port;
+        nodes[i].state = n->state;
         memcpy(nodes[i].addr.host, n->host.data, n->host.size);
+        if (n->zone.size > 0 && n->zone.size < sizeof nodes[i].zone) memcpy(nodes[i].zone, n->zone.data, n->zone.size);
+        for (uint32_t p = 0; p < map->partition_count; p++) {
+            nodes[i].leaders += map->partitions[p].leader == n->id;
+            for (uint32_t v = 0; v < map->partitions[p].node_count; v++) nodes[i].replicas += map->partitions[p].nodes[v] == n->id;
+        }
     }
     *count = map->node_count;
     return nodes;
@@ -57,7 +63,7 @@ void nodes_free(struct node *nodes, uint32_t count)
 
 /* Asks all of them side by side, each with its own short deadline. */
 void nodes_ask(struct kvctl *k, struct node *nodes, uint32_t count, enum kv_op op, struct kv_slice arg,
-                      uint32_t except)
+               uint32_t except)
 {
     uint32_t open = 1;
     for (uint32_t i = 0; i < count; i++) {
@@ -94,8 +100,9 @@ const char *nodes_text(json_t *object, const char *name)
 
 json_t *nodes_json(const struct node *n)
 {
-    json_t *o = json_pack("{s:i, s:s, s:i, s:i, s:b}", "id", (int)n->id, "host", n->addr.host, "native",
-                          (int)n->addr.port, "resp", (int)n->resp, "up", n->json != NULL);
+    json_t *o = json_pack("{s:i, s:s, s:i, s:i, s:b, s:s, s:s, s:i, s:i}", "id", (int)n->id, "host", n->addr.host, "native",
+                          (int)n->addr.port, "resp", (int)n->resp, "up", n->json != NULL, "state", kv_node_state_text(n->state),
+                          "zone", n->zone, "replicas", (int)n->replicas, "leaders", (int)n->leaders);
     if (o == NULL) return NULL;
     if (n->json == NULL) (void)json_object_set_new(o, "error", json_string(kv_err_name(n->result.err)));
     static const char *const fields[] = {"store", "cluster", "version", "uptime_ms", "full", "clock_alarm",

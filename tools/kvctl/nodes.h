@@ -10,6 +10,9 @@ struct node { /* one node of the map and its answer */
     uint32_t id;
     struct env_addr addr;
     uint16_t resp;
+    enum kv_node_state state; /* as the cluster says; whether it answers is another matter */
+    char zone[KV_NAME_BYTES_MAX + 1];
+    uint32_t replicas, leaders; /* of partitions, by the map */
     struct kv_call call;
     struct kv_slice arg;
     bool open;
@@ -24,6 +27,9 @@ void nodes_free(struct node *nodes, uint32_t count);
 /* Asks every node but `except` (0: none) for `op`, each within a second; `arg` may be empty. */
 void nodes_ask(struct kvctl *k, struct node *nodes, uint32_t count, enum kv_op op, struct kv_slice arg,
                uint32_t except);
+
+bool nodes_id(struct kvctl *k, const char *word, uint32_t *id); /* false: said why */
+int nodes_unknown(struct kvctl *k, uint32_t id);                /* says so, returns the exit code */
 
 /* Members of a JSON object; 0 and "" if they are missing or of another type. */
 uint64_t nodes_number(json_t *object, const char *name);

@@ -52,7 +52,7 @@ static void want(struct salvage *s, const struct kv_key_rule *rule, struct kv_sl
 static void want_directory(struct salvage *s, const struct command *c)
 {
     uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
-    if (!kv_op_is_directory(c->op) || c->arg_count == 0) return;
+    if (!kv_op_is_of_keyspaces(c->op) || c->arg_count == 0) return;
     want(s, &kv_key_rule_system, exec_keyspace_row(c->args[0], row));
     want(s, &kv_key_rule_system, kv_str(EXEC_ROW_KEYSPACE));
     want(s, &kv_key_rule_system, kv_str(EXEC_ROW_PARTITION));
@@ -123,7 +123,8 @@ static bool command_run(struct replay *r, struct salvage_group *g, uint64_t inde
         struct kv_range all = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
         return memtable_delete_range(r->s->newer, STORE_DATA, all);
     }
-    if (!exec_runs(c->op)) return true;
+    bool is_of_nodes = kv_op_is_directory(c->op) && !kv_op_is_of_keyspaces(c->op); /* of a cluster that is no more */
+    if (!exec_runs(c->op) || is_of_nodes) return true;
     struct exec *x = &r->exec;
     kv_buf_clear(&r->reply);
     kv_buf_clear(&r->rows);

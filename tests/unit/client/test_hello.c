@@ -73,8 +73,13 @@ START_TEST(versions_and_roles_are_checked)
     ck_assert_int_eq(hello_decode(kv_buf_slice(&b), &out), KV_VERSION);
     ck_assert_int_eq(hello_decode(kv_slice(b.data + b.start, 1), &out), KV_VERSION); /* told before its shape */
     b.data[b.start] = 1;
-    b.data[b.start + 1] = 3;
+    b.data[b.start + 1] = 4;
     ck_assert_int_eq(hello_decode(kv_buf_slice(&b), &out), KV_MALFORMED);
+    b.data[b.start + 1] = 0;
+    ck_assert_int_eq(hello_decode(kv_buf_slice(&b), &out), KV_MALFORMED);
+    b.data[b.start + 1] = HELLO_JOIN;
+    ck_assert_int_eq(hello_decode(kv_buf_slice(&b), &out), KV_OK);
+    ck_assert_int_eq(out.role, HELLO_JOIN);
     b.data[b.start + 1] = HELLO_NODE;
     memset(b.data + b.start + 20, 0, 4); /* a node without an id */
     ck_assert_int_eq(hello_decode(kv_buf_slice(&b), &out), KV_MALFORMED);

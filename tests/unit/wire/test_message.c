@@ -111,24 +111,27 @@ START_TEST(maps_survive_the_round_trip)
     uint8_t key[32] = {1, 2, 3};
     struct kv_node_info nodes[] = {
         {.id = 1, .host = kv_str("127.0.0.1"), .port = 7001, .resp = 7002, .resp_cluster = 65535, .key = kv_slice(key, 32)},
-        {.id = 2, .host = kv_str("::1"), .port = 65535},
+        {.id = 2, .host = kv_str("::1"), .port = 65535, .zone = kv_str("rack-2"), .roles = 5, .state = KV_NODE_DRAINING},
     };
     struct kv_partition_info partitions[] = {
         {.id = 0, .range_epoch = 1, .conf_epoch = 1},
         {.id = 5, .keyspace = 1, .range_epoch = 2, .conf_epoch = 3, .leader = 2, .from = kv_str("a"), .to = kv_str("b"), .nodes = {1, 2, 77}, .node_count = 3},
     };
-    struct kv_map_info m = {.nodes = nodes, .node_count = 2, .partitions = partitions, .partition_count = 2}, back;
+    struct kv_map_info m = {.nodes = nodes, .node_count = 2, .partitions = partitions, .partition_count = 2, .nodes_version = 77, .cluster = kv_str("0123456789abcdef")}, back;
     setup();
     kv_map_encode(&m, &frame);
     ck_assert(!frame.failed);
     ck_assert_int_eq(kv_map_decode(kv_buf_slice(&frame), &arena, &back), KV_OK);
     ck_assert(back.node_count == 2 && back.partition_count == 2);
+    ck_assert(back.nodes_version == 77 && kv_slice_eq(back.cluster, m.cluster));
     for (int i = 0; i < 2; i++) {
         ck_assert(back.nodes[i].id == nodes[i].id && back.nodes[i].port == nodes[i].port);
         ck_assert(back.nodes[i].resp == nodes[i].resp);
         ck_assert(back.nodes[i].resp_cluster == nodes[i].resp_cluster);
         ck_assert(kv_slice_eq(back.nodes[i].host, nodes[i].host));
         ck_assert(kv_slice_eq(back.nodes[i].key, nodes[i].key));
+        ck_assert(kv_slice_eq(back.nodes[i].zone, nodes[i].zone));
+        ck_assert(back.nodes[i].roles == nodes[i].roles && back.nodes[i].state == nodes[i].state);
         const struct kv_partition_info *a = &partitions[i], *b = &back.partitions[i];
         ck_assert(a->id == b->id && a->keyspace == b->keyspace && a->leader == b->leader);
         ck_assert(a->range_epoch == b->range_epoch && a->conf_epoch == b->conf_epoch);
