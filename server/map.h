@@ -24,12 +24,15 @@ struct partition {
     struct descriptor *told; /* without one, or newer than that: as its leader last told; NULL: never. Owned */
     uint32_t leader;         /* likewise: its node; 0: unknown */
     uint64_t term;           /* of that leader */
+    bool has_ended;          /* what was told of it was overtaken by who holds all of its keys since: a merge */
     struct line line;
 };
 
 struct partition *map_get(const struct worker *w, uint32_t id); /* NULL: never heard of */
 /* The partition that holds an encoded key; NULL: not known. */
 struct partition *map_find(const struct worker *w, struct kv_slice encoded);
+/* The one that holds what lies just before the key, if it ends there; NULL: not known, or it goes on. */
+struct partition *map_ending(const struct worker *w, struct kv_slice encoded);
 /* In order of their ranges, overlaps and all; NULL at the end. */
 struct partition *map_at(const struct worker *w, uint32_t index);
 static inline struct partition *map_slot(const struct worker *w, uint32_t slot) /* of keyspace `default` */
@@ -49,6 +52,9 @@ void map_changed(struct worker *w);                       /* a range changed: lo
 void map_settle(struct worker *w);
 /* `child` was a part of `parent`: its writes stand behind what the parent's line owes. */
 void map_inherit_line(struct partition *parent, struct partition *child);
+
+/* `part` has become a part of `whole`: likewise. */
+void map_join_line(struct partition *whole, struct partition *part);
 
 void map_tell(struct group *g);        /* it leads, and something about it is new: all nodes are to know */
 void map_tell_again(struct worker *w); /* a link came up */

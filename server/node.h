@@ -58,6 +58,7 @@ struct worker {
     struct peers *peers;
     struct host *host;
     struct auth *auth;
+    struct merge *merges;                  /* driven from here (merge.c) */
     struct scrub_job *scrubs;              /* hashes under way (scrub.c) */
     struct leaving *leaving;               /* replicas on their way out (leave.c) */
     struct inbound *inbound;               /* snapshots being received (transfer.c) */

@@ -12,6 +12,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/merge.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/rest.h"
@@ -464,6 +465,7 @@ static void tick(struct env_timer *t)
     coordinator_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
+    merge_tick_all(w, now);
     request_tick(w, now);
     transfer_expire_inbound(w, now);
     keyspaces_tick(w);
@@ -512,6 +514,7 @@ void worker_destroy(struct worker *w)
     transfer_drop_inbound(w); /* what is received too: an install reads from it until then */
     scrub_drop(w);
     leave_drop(w);
+    merge_drop(w);
     while (kv_map_next(&w->groups, &cursor, &id, &v)) group_close(v);
     kv_map_free(&w->groups);
     map_free(w);

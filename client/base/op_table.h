@@ -3,7 +3,7 @@
 /* Private to op.c and its test: the perfect hash over operation names. */
 #include "client/base/endian.h"
 
-#define OP_MULTIPLIER UINT64_C(0xF74C7DC344343BC7)
+#define OP_MULTIPLIER UINT64_C(0xBFE405E40BCE4FFB)
 enum { OP_NAME_BYTES_MAX = 16,
        OP_SLOTS = 256 };
 
