@@ -211,7 +211,8 @@ struct route router_next(struct router *r, const struct route_attempt *a, uint64
     if (a->key.size == 0) return towards(ROUTE_SEND, pick_any(r, now_ns));
 
     const struct kv_partition_info *p = router_partition(r, a->key);
-    if (!a->rested && (p == NULL || r->stale)) return towards(ROUTE_REFRESH, pick_any(r, now_ns));
+    /* Also after a WAIT: whoever told us the map may have been behind itself. A REFRESH that came through made it fresh. */
+    if (r->stale || (p == NULL && !a->rested)) return towards(ROUTE_REFRESH, pick_any(r, now_ns));
     if (p == NULL) return towards(ROUTE_SEND, pick_any(r, now_ns)); /* the node routes */
     struct route route = towards(ROUTE_SEND, pick_replica(r, p, now_ns));
     route.pinned = true;

@@ -11,6 +11,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/merge.h"
 #include "server/request.h"
 
 /* Executing committed entries (R7): a pure function of (state, entry). The idempotency
@@ -128,13 +129,22 @@ static void describe(struct group *g, const struct command *c)
     struct descriptor d;
     if (c->arg_count != 1 || descriptor_decode(c->args[0], &d) != KV_OK || d.id != g->id ||
         d.conf_epoch <= g->descriptor.conf_epoch || d.range_epoch != g->descriptor.range_epoch ||
-        group_describe(g, &d) != KV_OK) {
+        g->descriptor.frozen_merge != 0) {
         raft_conf_applied(g->raft, &g->conf); /* refused alike everywhere: the old one stays; it may be of before a split */
+        return;
+    }
+    merge_keeps(&g->descriptor, &d); /* it may be of before a FREEZE or VOID */
+    if (group_describe(g, &d) != KV_OK) {
+        raft_conf_applied(g->raft, &g->conf);
         return;
     }
     if (!MUTANT(conf_half_applied)) conf_from_descriptor(&d, &g->conf);
     member_forget(g);
-    store_describe(g->w->store, g->id, c->args[0]);
+    struct kv_buf bytes = {0};
+    descriptor_encode(&d, &bytes);
+    if (bytes.failed) abort(); /* mid-apply: the log replays it exactly */
+    store_describe(g->w->store, g->id, kv_buf_slice(&bytes));
+    kv_buf_free(&bytes);
     /* Applied is not remembered, checkpointed is: after a restart a replica would vote by the members
      * of before, of which one may be gone for good. */
     store_checkpoint(g->w->store, NULL);
@@ -253,15 +263,18 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
 
     bool has_dedup = c.sequence != 0 && a->has_key;
     /* R12: what was proposed behind a split does nothing, and is asked before the records that went with their keys. */
-    bool is_astray = c.range_epoch != g->descriptor.range_epoch && c.op != KV_OP_NOOP && c.op != KV_OP_CLOCK &&
-                     c.op != KV_OP_DESCRIBE;
+    bool is_astray = c.op != KV_OP_NOOP && c.op != KV_OP_CLOCK && c.op != KV_OP_DESCRIBE &&
+                     (c.range_epoch != g->descriptor.range_epoch || merge_voids(g, c.op));
     uint32_t epoch_before = g->descriptor.range_epoch;
+    uint64_t frozen_before = g->descriptor.frozen_merge;
     if (is_astray) {
         reply.err = KV_WRONG_SHARD;
         reply.applied = KV_APPLIED_NO;
     } else if (has_dedup && dedup_find(g, a, &reply)) {
         /* done before: the original reply, no effect */
         JOURNAL(w->journal, raft, DEBUG, "dedup-hit", "group=%u index=%llu", g->id, (unsigned long long)index);
+    } else if (merge_is_op(c.op)) {
+        merge_apply(g, index, &c, x, &reply);
     } else if (c.op == KV_OP_KVFLUSH || c.op == KV_OP_DESCRIBE || c.op == KV_OP_SPLIT) {
         if (c.op == KV_OP_KVFLUSH) flush_all(g, &c, x, &reply, &own);
         else if (c.op == KV_OP_SPLIT) split(g, &c, x, &reply, &own);
@@ -316,7 +329,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         reply.node = w->node_id;
         request_finish(waiting, &reply);
     }
-    if (g->descriptor.range_epoch != epoch_before) birth_settle(g);
+    if (g->descriptor.range_epoch != epoch_before || g->descriptor.frozen_merge != frozen_before) birth_settle(g);
     return true;
 }
 

@@ -151,7 +151,7 @@ void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica
     const struct descriptor_replica *r = voter_of(&d, replica);
     struct kv_range range = {kv_key_slice(&d.from), kv_key_slice(&d.to)};
     if (r == NULL || r->node != w->node_id || r->store != store_birthmark(w->store) ||
-        store_overlap(w->store, range, d.id) != UINT32_MAX)
+        store_overlap(w->store, range, 0, d.id) != UINT32_MAX)
         return;
     if (worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM))
         JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
@@ -207,9 +207,10 @@ enum kv_err split_of(const struct descriptor *whole, struct kv_slice key, uint32
     left->to.size = (uint16_t)key.size;
     memcpy(left->to.bytes, key.data, key.size);
     right->from = left->to;
-    left->range_epoch = right->range_epoch = whole->range_epoch + 1; /* R9, R16: versions go on rising on both sides */
+    left->range_epoch = right->range_epoch = left->to_epoch = whole->range_epoch + 1; /* R9, R16: versions go on rising on both sides */
     right->id = id;
     right->conf_epoch = 1;
+    right->merge_index = right->merge_void = right->merge_done = 0;
     right->replica_count = 0;
     for (uint32_t i = 0; i < whole->replica_count; i++)
         if (whole->replicas[i].role == DESCRIPTOR_VOTER) right->replicas[right->replica_count++] = whole->replicas[i];

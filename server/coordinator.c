@@ -54,7 +54,7 @@ static uint32_t wanted(const struct worker *w, uint32_t keyspace)
 static void partition_see(const struct worker *w, const struct partition *p, struct placement_partition *out)
 {
     const struct descriptor *d = map_descriptor(p);
-    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace), .is_busy = map_leader(p) == 0};
+    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
     for (uint32_t i = 0; i < d->replica_count; i++) {
         if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;

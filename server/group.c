@@ -5,6 +5,7 @@
 #include "server/birth.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
+#include "server/merge.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/rest.h"
@@ -36,7 +37,7 @@ static void role_changed(struct group *g, const struct raft_ready *rd)
         g->lead_term = raft_term_now(g->raft);
         g->lead_index = 0;
         g->clock_index = 0;
-        g->leader_since_ns = env_now_ns(w->env);
+        g->leader_since_ns = g->led_ns = env_now_ns(w->env);
         map_tell(g);
     }
     if (g->leader != 0) request_wake(w);
@@ -184,6 +185,8 @@ void group_tick(struct group *g, uint64_t now_ns)
     if (g->installing || g->dead) return;
     if (g->stalled != NULL || (g->applied < g->apply_to && !g->fetching)) group_touch(g); /* they waited for room in the log */
     birth_tick(g, now_ns);
+    merge_tick(g, now_ns);
+    if (g->dead) return;
     if (g->w->is_beat && g->role == RAFT_LEADER) {
         rest_offer(g, now_ns);
         if (raft_beat(g->raft, now_ns)) group_touch(g);

@@ -48,8 +48,12 @@ struct group {
     raft_term lead_term;
     enum raft_role role;
     raft_id leader;
-    uint64_t leader_since_ns;
+    uint64_t leader_since_ns;        /* or since it last tried to give that back (member.c) */
+    uint64_t led_ns;                 /* since when it leads */
     uint64_t born_ns, campaigned_ns; /* of a child (birth.c); 0: long ago */
+    uint64_t frozen_ns, resolve_ns;  /* FREEZE was applied here; a leader asks about the merge not before (merge.c) */
+    uint64_t gone_ns;                /* 0, or when another node said that the group does not exist any more, */
+    uint32_t gone_epoch;             /* and the range epoch of who has its keys */
     uint64_t leaderless_ns;          /* since when no leader is known; 0: one is */
     /* Who spoke last, and from where: a replica that is far behind knows no member that came
      * since, and has to answer it all the same. */
@@ -64,7 +68,9 @@ struct group {
     bool dead;                     /* being destroyed */
     bool is_gone;                  /* no member any more: leave.c */
     bool installing;               /* a snapshot is being installed: nothing else happens */
-    bool rowless;                  /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
+    bool evicting;                 /* likewise, for the sake of one of group `evictor` */
+    uint32_t evictor;
+    bool rowless; /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
     struct partition *at;  /* in the node's map */
     bool is_to_tell;       /* other nodes are to know of it (map.c) */

@@ -5,6 +5,7 @@
 
 #include "server/birth.h"
 #include "server/exec_directory.h"
+#include "server/merge.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/scrub.h"
@@ -302,7 +303,8 @@ static bool births_fit(const struct group *g, const struct apply_ahead *a)
     return birth_has_room(g, c->op == KV_OP_SPLIT ? 1 : exec_births_max(c->op, c->args, c->arg_count));
 }
 
-/* False: not all could be applied; the group is dead, or the node poisoned, or the log has no room for a birth. */
+/* False: not all could be applied; the group is dead, or the node poisoned, or the log has no room for a birth, or
+ * the right side of a merge is not far enough. */
 static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count)
 {
     struct apply_ahead ahead[APPLY_AHEAD_MAX];
@@ -311,6 +313,7 @@ static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count
         apply_look_ahead(g, e + done, n, ahead);
         for (uint32_t i = 0; i < n; i++) {
             if (!births_fit(g, &ahead[i])) return false;
+            if (ahead[i].err == KV_OK && ahead[i].command.op == KV_OP_ABSORB && merge_must_wait(g, &ahead[i].command)) return false;
             if (!apply_one(g, &e[done + i], &ahead[i])) return false;
         }
     }

@@ -1,5 +1,6 @@
 #include "server/group_impl.h"
 
+#include "server/merge.h"
 #include "server/request.h"
 #include "server/rest.h"
 
@@ -23,6 +24,10 @@ static bool read_now(struct group *g, struct request *r, bool confirmed)
 {
     struct kv_reply reply = {0};
     if (g->dead) {
+        request_park(r, KV_MS(20));
+        return true;
+    }
+    if (merge_holds(g, r->body.op)) {
         request_park(r, KV_MS(20));
         return true;
     }

@@ -6,7 +6,8 @@
 #include "server/nodes.h"
 #include "server/peer.h"
 
-enum { TELL_MAX = 256 }; /* descriptors a tick, to each node */
+enum { TELL_MAX = 256, /* descriptors a tick, to each node */
+       TELL_AGAIN_S = 10 };
 
 struct partition *map_get(const struct worker *w, uint32_t id)
 {
@@ -79,6 +80,39 @@ static void paint_slots(struct worker *w, uint16_t colour, const struct descript
     }
 }
 
+/* Told of long ago: a later owner has all of its keys. Its writes under way come back, and then go there. */
+static bool is_overtaken(const struct worker *w, struct partition *p)
+{
+    if (p->group != NULL) return false;
+    struct kv_range own = range_of(p);
+    struct partition *owner = map_find(w, own.from);
+    if (owner == NULL || owner == p || map_descriptor(owner)->range_epoch <= p->told->range_epoch) return false;
+    struct kv_range all = range_of(owner);
+    if (all.to.size != 0 && (own.to.size == 0 || kv_slice_cmp(own.to, all.to) > 0)) return false;
+    map_join_line(owner, p);
+    return true;
+}
+
+/* Else they would pile up behind merges, until map_find() does not look far enough back any more. */
+static void forget_overtaken(struct worker *w)
+{
+    for (uint32_t before = UINT32_MAX; before != w->range_count;) {
+        before = w->range_count;
+        for (uint32_t i = 0; i < w->range_count;) {
+            struct partition *p = w->ranges[i];
+            if (!is_overtaken(w, p)) {
+                i++;
+                continue;
+            }
+            memmove(w->ranges + i, w->ranges + i + 1, (w->range_count - i - 1) * sizeof(struct partition *));
+            w->range_count--;
+            free(p->told);
+            p->told = NULL;
+            p->has_ended = true;
+        }
+    }
+}
+
 void map_settle(struct worker *w)
 {
     w->map_is_stale = false;
@@ -96,11 +130,16 @@ void map_settle(struct worker *w)
         const struct descriptor *d = map_descriptor(p);
         if (d == NULL) continue;
         ranges[w->range_count++] = p;
+    }
+    qsort(ranges, w->range_count, sizeof *ranges, range_order);
+    forget_overtaken(w);
+    for (uint32_t i = 0; i < w->range_count; i++) {
+        struct partition *p = ranges[i];
+        const struct descriptor *d = map_descriptor(p);
         if (d->kind != DESCRIPTOR_HASH || d->keyspace != KV_KEYSPACE_DEFAULT || colours == KV_SLOTS) continue;
         w->slot_partitions[++colours] = p;
         paint_slots(w, colours, d);
     }
-    qsort(ranges, w->range_count, sizeof *ranges, range_order);
 }
 
 void map_changed(struct worker *w)
@@ -133,6 +172,18 @@ struct partition *map_find(const struct worker *w, struct kv_slice encoded)
     return best;
 }
 
+struct partition *map_ending(const struct worker *w, struct kv_slice encoded)
+{
+    struct partition *best = NULL;
+    for (uint32_t i = 0; i < w->range_count; i++) {
+        struct partition *p = w->ranges[i];
+        struct kv_range r = range_of(p);
+        if (kv_slice_cmp(r.from, encoded) >= 0 || (r.to.size != 0 && kv_slice_cmp(r.to, encoded) < 0)) continue;
+        if (best == NULL || map_descriptor(best)->range_epoch < map_descriptor(p)->range_epoch) best = p;
+    }
+    return best != NULL && kv_slice_eq(range_of(best).to, encoded) ? best : NULL;
+}
+
 /* ---- lines ---- */
 
 void map_inherit_line(struct partition *parent, struct partition *child)
@@ -141,6 +192,19 @@ void map_inherit_line(struct partition *parent, struct partition *child)
     child->line.blocked_walk = parent->line.blocked_walk;
     child->line.after = parent->id;
     if (parent->line.sent > 0) parent->line.is_refused = true; /* all of them come back before anything else goes */
+}
+
+void map_join_line(struct partition *whole, struct partition *part)
+{
+    struct line *l = &whole->line;
+    if (part->line.is_held && (!l->is_held || part->line.blocked_walk > l->blocked_walk)) l->blocked_walk = part->line.blocked_walk;
+    l->is_held = l->is_held || part->line.is_held;
+    if (part->line.sent > 0) {
+        l->after = part->id;
+        part->line.is_refused = true;
+    } else if (l->after == 0 && part->line.after != whole->id) {
+        l->after = part->line.after;
+    }
 }
 
 /* ---- replicas here ---- */
@@ -162,6 +226,7 @@ void map_add_group(struct worker *w, struct group *g)
     struct partition *p = make(w, g->id);
     if (p == NULL) abort(); /* out of memory at a start, or amid an entry: the log replays it exactly */
     p->group = g;
+    p->has_ended = false;
     g->at = p;
     if (p->told != NULL && !is_newer(p->told, &g->descriptor)) forget_told(p);
     map_settle(w);
@@ -214,8 +279,12 @@ static void tell(struct group *g, struct kv_buf *bytes)
     peers_send_descriptor(g->w->peers, kv_buf_slice(bytes), raft_term_now(g->raft));
 }
 
-void map_tick(struct worker *w)
+void map_tick(struct worker *w, uint64_t now_ns)
 {
+    if (now_ns - w->told_ns > KV_SECONDS(TELL_AGAIN_S)) { /* a full link drops what it is told */
+        w->told_ns = now_ns;
+        map_tell_again(w);
+    }
     if (!w->is_telling || w->poisoned) return;
     struct kv_buf bytes = {0};
     uint32_t cursor = 0, told = 0;
@@ -261,6 +330,7 @@ void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, ui
     *copy = *d;
     copy->list = kv_slice(NULL, 0); /* borrowed, and of no use to who only looks keys up */
     p->told = copy;
+    p->has_ended = false;
     map_changed(w);
 }
 

@@ -4,7 +4,7 @@
 
 /* The shard map of this node: every partition it knows, those that it holds a replica of and those that others told of.
  * About its own the replica is the authority (R12); about the others their leaders are, who tell all nodes of each new
- * descriptor and each change of leader, and anew when a link comes up. Of two descriptors of one partition the higher epoch
+ * descriptor and each change of leader, and anew when a link comes up and every few seconds. Of two descriptors of one partition the higher epoch
  * pair wins; a key is looked up where the range epoch is highest. Nothing of it is durable, and no answer depends on
  * it: a request that it sends astray is refused there and routed again. */
 
@@ -24,12 +24,15 @@ struct partition {
     struct descriptor *told; /* without one, or newer than that: as its leader last told; NULL: never. Owned */
     uint32_t leader;         /* likewise: its node; 0: unknown */
     uint64_t term;           /* of that leader */
+    bool has_ended;          /* what was told of it was overtaken by who holds all of its keys since: a merge */
     struct line line;
 };
 
 struct partition *map_get(const struct worker *w, uint32_t id); /* NULL: never heard of */
 /* The partition that holds an encoded key; NULL: not known. */
 struct partition *map_find(const struct worker *w, struct kv_slice encoded);
+/* The one that holds what lies just before the key, if it ends there; NULL: not known, or it goes on. */
+struct partition *map_ending(const struct worker *w, struct kv_slice encoded);
 /* In order of their ranges, overlaps and all; NULL at the end. */
 struct partition *map_at(const struct worker *w, uint32_t index);
 static inline struct partition *map_slot(const struct worker *w, uint32_t slot) /* of keyspace `default` */
@@ -50,9 +53,12 @@ void map_settle(struct worker *w);
 /* `child` was a part of `parent`: its writes stand behind what the parent's line owes. */
 void map_inherit_line(struct partition *parent, struct partition *child);
 
+/* `part` has become a part of `whole`: likewise. */
+void map_join_line(struct partition *whole, struct partition *part);
+
 void map_tell(struct group *g);        /* it leads, and something about it is new: all nodes are to know */
 void map_tell_again(struct worker *w); /* a link came up */
-void map_tick(struct worker *w);
+void map_tick(struct worker *w, uint64_t now_ns);
 void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, uint64_t term);
 void map_learn_leader(struct worker *w, uint32_t id, uint32_t leader); /* from a refusal; 0: nothing */
 void map_forget(struct worker *w);                                     /* what was told of partitions of dropped keyspaces */

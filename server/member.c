@@ -265,7 +265,7 @@ void member_move(struct group *g, struct request *r)
     if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from != to) {
         why = "its replicas are being changed; ask again in a moment";
         bool busy = s.conf_pending || s.transferring || descriptor_is_joint(&g->descriptor) || g->lead_index == 0 ||
-                    g->applied < g->lead_index;
+                    g->applied < g->lead_index || g->descriptor.frozen_merge != 0;
         err = busy    ? KV_BUSY
               : leads ? prefer(g, (uint32_t)from, &why)
                       : move(g, &s, (uint32_t)from, (uint32_t)to, &why);
@@ -328,5 +328,5 @@ void member_tick(struct group *g, const struct raft_status *s)
 {
     if (g->w->stopping || g->lead_index == 0 || g->applied < g->lead_index || s->conf_pending || s->transferring) return;
     if (descriptor_is_joint(&g->descriptor)) leave_joint(g);
-    else if (!step(g, s) && !give_away(g, s, env_now_ns(g->w->env))) give_back(g, s, env_now_ns(g->w->env));
+    else if ((g->descriptor.frozen_merge != 0 || !step(g, s)) && !give_away(g, s, env_now_ns(g->w->env))) give_back(g, s, env_now_ns(g->w->env));
 }

@@ -59,6 +59,7 @@ struct worker {
     struct peers *peers;
     struct host *host;
     struct auth *auth;
+    struct merge *merges;                  /* driven from here (merge.c) */
     struct scrub_job *scrubs;              /* hashes under way (scrub.c) */
     struct leaving *leaving;               /* replicas on their way out (leave.c) */
     struct inbound *inbound;               /* snapshots being received (transfer.c) */
@@ -84,6 +85,7 @@ struct worker {
     struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;
+    uint64_t told_ns;       /* when all nodes were last told of all partitions led here */
     uint64_t coordinate_ns; /* not before this (coordinator.c) */
     bool woken;             /* parked requests are due now */
     bool stopping, host_stopped, closing, poisoned, yielded;

@@ -12,6 +12,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/merge.h"
 #include "server/nodes.h"
 #include "server/peer_codec.h"
 #include "server/request.h"
@@ -621,6 +622,12 @@ void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapsh
     if (peer != NULL) peer_put_snapshot(&peer->batch, s);
 }
 
+void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_merge(&peer->batch, m);
+}
+
 bool peer_connected(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
@@ -750,6 +757,7 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
         group_step(g, m, entries);
         return;
     }
+    if (g == NULL && merge_tells_gone(v->p->w, v->peer->node.id, group)) return;
     bool asks = m->type == RAFT_PREVOTE || m->type == RAFT_VOTE;
     if (g == NULL ? !(wants || asks) || awaits_birth(v->p->w, group, m->to) : !wants || m->to < g->replica) return;
     struct peer_lost lost = {.group = group, .replica = m->to, .unborn = g == NULL && birth_is_unknown(v->p->w, group)};
@@ -780,6 +788,12 @@ static void got_scrub(void *context, const struct peer_scrub *s)
     scrub_receive(v->p->w, v->peer->node.id, s);
 }
 
+static void got_merge(void *context, const struct peer_merge *m)
+{
+    struct receiver *v = context;
+    merge_receive(v->p->w, v->peer->node.id, m);
+}
+
 static void got_snapshot(void *context, const struct peer_snapshot *s)
 {
     struct receiver *v = context;
@@ -790,7 +804,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

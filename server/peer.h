@@ -18,6 +18,17 @@ struct peer_snapshot { /* a chunk or an answer; see server/peer.proto */
     enum kv_err err;
 };
 
+struct peer_merge {                           /* server/merge.h */
+    enum peer_merge_kind { PEER_MERGE_ASK,    /* is that replica of yours frozen durably? */
+                           PEER_MERGE_FROZEN, /* it is */
+                           PEER_MERGE_GONE    /* mine was absorbed: the group does not exist any more */
+    } kind;
+    uint32_t group;
+    raft_id replica;
+    uint64_t merge, index;
+    uint32_t range_epoch;
+};
+
 enum kv_err peers_create(struct worker *w, struct peers **out);
 void peers_start(struct peers *p);
 void peers_stop(struct peers *p);
@@ -45,6 +56,7 @@ void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t
 struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);
+void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m);
 bool peer_connected(const struct peers *p, uint32_t node);
 bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);

@@ -15,6 +15,7 @@ enum { FIELD_RAFT = 1,
        FIELD_TOLD = 6,
        FIELD_BIRTH = 7,
        FIELD_DIRECTORY = 8,
+       FIELD_MERGE = 9,
        FIELD_NODES = 12 };
 
 static void put_varint(struct kv_buf *b, uint64_t v)
@@ -202,6 +203,22 @@ static enum kv_err read_directory(const Kv__Peer__Directory *p, struct kv_arena 
     return KV_OK;
 }
 
+void peer_put_merge(struct kv_buf *b, const struct peer_merge *m)
+{
+    Kv__Peer__Merge p = KV__PEER__MERGE__INIT;
+    p.group = m->group;
+    p.kind = (uint32_t)m->kind;
+    p.has_replica = m->replica != 0;
+    p.replica = m->replica;
+    p.has_merge = m->merge != 0;
+    p.merge = m->merge;
+    p.has_index = m->index != 0;
+    p.index = m->index;
+    p.has_range_epoch = m->range_epoch != 0;
+    p.range_epoch = m->range_epoch;
+    put_field(b, FIELD_MERGE, &p.base);
+}
+
 static enum kv_err read_raft(const Kv__Peer__Raft *p, struct kv_arena *arena, const struct peer_reader *reader)
 {
     if (p->type > RAFT_READ_REPLY || p->n_entries > ENTRIES_MAX || p->n_runs > p->n_entries) return KV_MALFORMED;
@@ -261,6 +278,12 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
         if (s->kind > PEER_SCRUB_DIFFERS) return KV_MALFORMED;
         struct peer_scrub scrub = {.group = s->group, .from = s->from, .to = s->to, .index = s->index, .hash = s->hash, .kind = (enum peer_scrub_kind)s->kind};
         if (reader->scrub != NULL) reader->scrub(reader->context, &scrub);
+    }
+    for (size_t i = 0; i < batch->n_merges; i++) {
+        const Kv__Peer__Merge *m = batch->merges[i];
+        if (m->kind > PEER_MERGE_GONE) return KV_MALFORMED;
+        struct peer_merge merge = {.kind = (enum peer_merge_kind)m->kind, .group = m->group, .replica = m->replica, .merge = m->merge, .index = m->index, .range_epoch = m->range_epoch};
+        if (reader->merge != NULL) reader->merge(reader->context, &merge);
     }
     for (size_t i = 0; i < batch->n_raft; i++) {
         enum kv_err err = read_raft(batch->raft[i], arena, reader);

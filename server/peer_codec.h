@@ -30,6 +30,7 @@ void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replic
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
 void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
+void peer_put_merge(struct kv_buf *b, const struct peer_merge *m);
 
 void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t term);
 
@@ -46,6 +47,7 @@ struct peer_reader { /* what peer_batch_read() calls for each part, in this orde
     void (*told)(void *context, struct kv_slice descriptor, uint64_t term); /* NULL: ignored */
     void (*scrub)(void *context, const struct peer_scrub *s);               /* before raft: it may concern an entry there; NULL: ignored */
     void (*nodes)(void *context, struct kv_slice map);                      /* last; NULL: ignored */
+    void (*merge)(void *context, const struct peer_merge *m);               /* NULL: ignored */
 };
 /* Everything given out points into `bytes` or the arena, for the call only. KV_MALFORMED. */
 enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const struct peer_reader *reader);

@@ -10,6 +10,7 @@
 #include "server/group.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
+#include "server/merge.h"
 #include "server/peer.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
@@ -145,7 +146,7 @@ void request_park(struct request *r, uint64_t delay_ns)
         return;
     }
     if (!request_own(r)) return;
-    struct partition *p = r->is_write ? map_get(r->w, r->partition) : NULL;
+    struct partition *p = r->stands ? map_get(r->w, r->partition) : NULL;
     if (p != NULL) {
         p->line.is_held = true;
         p->line.blocked_walk = r->w->walk;
@@ -179,7 +180,7 @@ static bool stands_in_line(const struct request *r, struct partition *p)
 {
     struct worker *w = r->w;
     const struct line *l = &p->line;
-    if (!r->is_write) return false;
+    if (!r->stands) return false;
     if ((l->after != 0 || (p->group != NULL && p->group->astray_until != 0)) && birth_holds_writes(w, p)) return true;
     if (r->body.hops > 0) return false;
     if (w->open_iter_runs ? l->is_held && l->blocked_walk == w->walk : l->is_held) return true;
@@ -194,6 +195,10 @@ static void route(struct request *r, struct partition *p)
     r->tries++;
     if (w->poisoned) {
         request_fail(r, KV_POISONED, "this node's disk failed; ask another node");
+        return;
+    }
+    if (g != NULL && merge_holds(g, r->body.op)) {
+        request_park(r, KV_MS(20));
         return;
     }
     if (!r->is_write && r->body.level == KV_LEVEL_ANY && g != NULL && !g->installing && !g->rowless) {
@@ -225,13 +230,13 @@ static void route(struct request *r, struct partition *p)
     }
     if (!request_own(r)) return;
     r->phase = KV_PHASE_FORWARD;
-    if (r->is_write) {
+    if (r->stands) {
         r->body.line = p->id;
         r->body.round = p->line.round + 1;
     }
     if (peer_forward(w->peers, node, r) != KV_OK) {
         request_park(r, KV_MS(20));
-    } else if (r->is_write) {
+    } else if (r->stands) {
         r->is_in_line = true;
         p->line.sent++;
         p->line.sent_to = node;
@@ -424,6 +429,25 @@ static bool refuse_removal(struct request *r)
     return true;
 }
 
+/* Entries by which partitions begin and end, routed by a key in them or, of merges, where they meet. */
+static bool is_partitions_own(enum kv_op op)
+{
+    return op >= KV_OP_SPLIT && op <= KV_OP_VOID;
+}
+
+/* The partition that the request names has ended, here or by what its keys' owner said. */
+static bool is_elsewhere(struct request *r, const struct partition *p, const struct kv_key_rule *rule, const struct kv_op_info *info)
+{
+    struct partition *owner = NULL;
+    const struct partition *named = map_get(r->w, r->body.partition);
+    struct kv_slice at;
+    struct store_group sg;
+    if (p != NULL && p->group != NULL) return false;
+    if (named != NULL && named->has_ended) return true;
+    if (store_group_get(r->w->store, r->body.partition, &sg) && sg.absorbed != 0) return true;
+    return one_partition(r, rule, info, &owner, &at) == KV_OK && owner != NULL && owner != p;
+}
+
 static void dispatch(struct request *r, const struct kv_op_info *info)
 {
     struct worker *w = r->w;
@@ -441,11 +465,14 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
         /* Keys are encoded by the partition's own rule: those of another keyspace have no business there. */
         bool is_foreign = d != NULL && d->keyspace != r->body.keyspace && r->body.op != KV_OP_KVAWAIT;
         bool is_hearsay = d != NULL && p->group == NULL && d->range_epoch < r->body.range_epoch; /* the sender knows more */
-        if (d != NULL && !is_hearsay && (d->range_epoch != r->body.range_epoch || is_foreign)) {
+        bool is_stale = d != NULL && (d->range_epoch != r->body.range_epoch || is_foreign);
+        if (!is_hearsay && (is_stale || is_elsewhere(r, p, rule, info))) {
             request_fail(r, KV_WRONG_SHARD, NULL);
             return;
         }
-    } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || r->body.op == KV_OP_SPLIT ||
+    } else if (r->body.op == KV_OP_VOID) {
+        p = map_ending(w, r->body.args[0]);
+    } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || is_partitions_own(r->body.op) ||
                (r->body.op == KV_OP_KVFLUSH && r->body.arg_count > 0)) {
         p = map_find(w, r->body.args[0]);
     } else if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD) {
@@ -476,7 +503,7 @@ void request_start(struct request *r)
     const struct kv_op_info *info = kv_op_info(r->body.op);
     r->phase = KV_PHASE_ROUTE;
     bool is_nodes_own = r->body.op >= KV_OP_NOOP && r->body.op < KV_OP_KVMAP;
-    if (info == NULL || (is_nodes_own && !(r->body.op == KV_OP_SPLIT && is_trusted(r)))) {
+    if (info == NULL || (is_nodes_own && !(is_partitions_own(r->body.op) && is_trusted(r)))) {
         request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
     }
@@ -484,6 +511,7 @@ void request_start(struct request *r)
     r->deadline_ns = worker_event_now_ns(w) + wait;
     r->is_write = info->kind == KV_OP_KIND_W;
     if (r->body.keyspace == KV_KEYSPACE_SYSTEM && !is_trusted(r)) r->body.keyspace = KV_KEYSPACE_DEFAULT; /* not said */
+    r->stands = r->is_write && !merge_is_op(r->body.op);
     if (r->body.arg_count < (uint32_t)info->arity_min ||
         (info->arity_max >= 0 && r->body.arg_count > (uint32_t)info->arity_max)) {
         request_fail(r, KV_BAD_ARGUMENT, "wrong number of arguments");
@@ -491,6 +519,10 @@ void request_start(struct request *r)
     }
     if (r->body.op == KV_OP_KVSPLIT) {
         split_start(r);
+        return;
+    }
+    if (r->body.op == KV_OP_KVMERGE) {
+        merge_start(r);
         return;
     }
     if (info->kind == KV_OP_KIND_A) {
@@ -501,7 +533,7 @@ void request_start(struct request *r)
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }
-    if (r->body.hops == 0 && r->body.op != KV_OP_SPLIT && r->body.op != KV_OP_KVMOVE &&
+    if (r->body.hops == 0 && !is_partitions_own(r->body.op) && r->body.op != KV_OP_KVMOVE &&
         r->body.op != KV_OP_KVLEAD) {
         kv_buf_clear(&w->exec_reply);
         enum kv_err err = exec_check(r->body.op, r->body.args, r->body.arg_count,
@@ -607,7 +639,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
             unqueue(r);
             strand(r);
         } else if (r->state == REQUEST_PARKED) {
-            struct partition *p = r->is_write ? map_get(w, r->partition) : NULL;
+            struct partition *p = r->stands ? map_get(w, r->partition) : NULL;
             w->has_parked = true;
             if (r->retry_ns <= now_ns) reroute(r); /* parks again where it must */
             else if (p != NULL) p->line.blocked_walk = w->walk;

@@ -22,7 +22,8 @@ struct request {
     void *memory;                /* owns the arguments once kept */
     struct request *prev, *next; /* worker's open list */
     struct request *queue_next;  /* the group's queue it waits in */
-    bool is_write, maybe;        /* maybe: bytes of it left and no answer proved it unapplied */
+    bool is_write, stands;       /* stands: in its partition's line of writes */
+    bool maybe;                  /* bytes of it left and no answer proved it unapplied */
     bool doubted;                /* PROPOSED: it was so already when its entry was made */
     bool stamped;                /* the idempotency key is our own */
     bool internal;               /* asked by the node itself: may use the system keyspace and what only nodes may write */
@@ -50,10 +51,10 @@ static inline __attribute__((always_inline)) void request_prefetch(const struct 
 }
 
 struct group;
-struct request *request_make(struct worker *w); /* NULL: over limit.queue or out of memory */
-void request_start(struct request *r);          /* routes and runs it */
-bool request_own(struct request *r);            /* copies the arguments; false: out of memory, and it has been answered */
-void request_finish(struct request *r, struct kv_reply *reply); /* whose id becomes the one its owner asked under */
+struct request *request_make(struct worker *w);                            /* NULL: over limit.queue or out of memory */
+void request_start(struct request *r);                                     /* routes and runs it */
+bool request_own(struct request *r);                                       /* copies the arguments; false: out of memory, and it has been answered */
+void request_finish(struct request *r, struct kv_reply *reply);            /* whose id becomes the one its owner asked under */
 void request_fail(struct request *r, enum kv_err err, const char *detail); /* applied: no, or maybe if r->maybe */
 void request_absent(struct request *r);                                    /* no replica of its partition is here: waits for one, inside its deadline */
 /* The partition that holds an encoded key; NULL: none is known. */

@@ -37,7 +37,8 @@ static bool is_idle(const struct group *g)
 {
     bool waits = g->waiting_head != NULL || g->reads_head != NULL || g->acks_head != NULL;
     bool works = g->stalled != NULL || g->fetching || g->appends_open > 0 || g->staged.count > 0 || g->applied < g->apply_to;
-    bool cares = g->transfers != NULL || g->sends != NULL || g->scrub.asked_ns != 0 || g->clock_index != 0;
+    bool merges = g->descriptor.frozen_merge != 0 || g->gone_ns != 0; /* merge_tick() looks after it */
+    bool cares = merges || g->transfers != NULL || g->sends != NULL || g->scrub.asked_ns != 0 || g->clock_index != 0;
     return !waits && !works && !cares && !g->dead && !g->installing && !g->rowless;
 }
 

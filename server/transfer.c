@@ -6,7 +6,8 @@
 #include "server/group.h"
 #include "server/keyspaces.h"
 
-enum { CHUNK_BYTES = 512 << 10 };
+enum { CHUNK_BYTES = 512 << 10,
+       BUSY_MS = 250 };
 
 /* ---- sending ---- */
 
@@ -18,6 +19,7 @@ struct transfer {
     uint32_t node;
     uint64_t id, offset;                 /* what the receiver is known to hold */
     uint64_t moved_ns, asked_ns, due_ns; /* last answer, last message, earliest next chunk */
+    uint64_t over_ns;                    /* not 0: it has to wait over there, and here for as long before another is made */
     bool exported, busy, waiting;        /* busy: a disk call is under way; waiting: for an answer */
     struct store_export export;
     struct store_chunk chunk;
@@ -119,6 +121,11 @@ void transfer_send(struct group *g, raft_id to)
 {
     uint32_t node = group_node_of(g, to);
     if (node == 0 || transfer_active(g, to)) return;
+    if (g->checkpointed < g->descriptor.merge_index) { /* who has not the right side could not apply the merge behind it */
+        store_checkpoint(g->w->store, NULL);
+        raft_snapshot_done(g->raft, to, false);
+        return;
+    }
     struct transfer *t = calloc(1, sizeof *t);
     if (t != NULL) t->bytes = malloc(CHUNK_BYTES);
     if (t == NULL || t->bytes == NULL || !peer_connected(g->w->peers, node)) {
@@ -145,7 +152,9 @@ void transfer_tick(struct group *g, uint64_t now_ns)
     for (struct transfer *t = g->transfers, *next; t != NULL; t = next) {
         next = t->next;
         bool leads = group_leads(g);
-        if (!leads || (!t->busy && now_ns - t->moved_ns > KV_SECONDS(10))) transfer_end(t, false);
+        bool is_over = t->over_ns != 0 && now_ns > t->over_ns;
+        if (!leads || (!t->busy && (is_over || now_ns - t->moved_ns > KV_SECONDS(10)))) transfer_end(t, false);
+        else if (t->over_ns != 0) continue;
         else if (!t->busy && !t->waiting && t->exported && now_ns >= t->due_ns) send_chunk(t);
         else if (!t->busy && t->waiting && now_ns - t->asked_ns > KV_SECONDS(1)) send_chunk(t); /* lost: again */
     }
@@ -166,9 +175,13 @@ static void got_answer(struct worker *w, const struct peer_snapshot *s)
     struct group *g = worker_group(w, s->group);
     struct transfer *t = g == NULL ? NULL : g->transfers;
     while (t != NULL && t->id != s->id) t = t->next;
-    if (t == NULL || t->busy) return;
+    if (t == NULL || t->busy || t->over_ns != 0) return;
     t->moved_ns = env_now_ns(w->env);
     if (s->err != KV_OK || s->installed || s->offset > t->export.out.bytes) {
+        if (s->err == KV_BUSY) {
+            t->over_ns = t->moved_ns + KV_MS(BUSY_MS);
+            return;
+        }
         if (s->err == KV_CONFLICT) member_refused(g, t->to);
         transfer_end(t, s->err == KV_OK && s->installed);
         return;
@@ -216,6 +229,57 @@ static void answer(struct inbound *in, bool installed, enum kv_err err)
     peer_send_snapshot(in->w->peers, in->node, &m);
 }
 
+/* Replicas whose range the snapshot takes over stand still until that is durable, or has failed. */
+static void victims_hold(const struct inbound *in)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    struct kv_range range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)};
+    while (kv_map_next(&in->w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        struct kv_range own = {kv_key_slice(&g->descriptor.from), kv_key_slice(&g->descriptor.to)};
+        if (g->id == in->group || g->installing || !kv_range_meets(range, own)) continue;
+        g->installing = g->evicting = true;
+        g->evictor = in->group;
+    }
+}
+
+static void victim_settle(struct group *g)
+{
+    struct worker *w = g->w;
+    struct store_group sg;
+    if (store_group_get(w->store, g->id, &sg) && sg.state == CHECKPOINT_GROUP_TOMBSTONE) {
+        JOURNAL(w->journal, raft, INFO, "evicted", "group=%u replica=%u by=%u", g->id, g->replica, g->evictor);
+        worker_remove_group(w, g);
+        return;
+    }
+    g->installing = g->evicting = false;
+    group_touch(g);
+}
+
+static void victims_settle(const struct inbound *in)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&in->w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        if (!g->evicting || g->evictor != in->group) continue;
+        victim_settle(g);
+        cursor = 0; /* the map may have moved */
+    }
+}
+
+/* At once, in the step that the caller has just begun. */
+static void victims_evict(const struct inbound *in)
+{
+    struct kv_range range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)};
+    victims_hold(in);
+    store_evict(in->w->store, range, in->descriptor.range_epoch, in->group);
+    victims_settle(in);
+}
+
 /* What it brings is there already, or it is not enough. */
 static void answer_needless(struct inbound *in, const struct group *g)
 {
@@ -230,6 +294,7 @@ static void give_up(struct inbound *in, enum kv_err err, const char *phase)
             phase, kv_err_name(err));
     struct group *g = worker_group(in->w, in->group);
     struct store_group sg;
+    victims_settle(in);
     if (g != NULL) g->installing = false;
     /* Half installed it goes on as the next start would find it. */
     if (g != NULL && !in->w->poisoned && store_group_get(in->w->store, in->group, &sg) && sg.state == CHECKPOINT_GROUP_INSTALLING) {
@@ -250,6 +315,7 @@ static void install_done(struct store_install *i, enum kv_err err)
         return;
     }
     g->installing = false;
+    victims_settle(in);
     group_restored(g, in->snapshot.index, in->snapshot.term, in->snapshot.clock_ms, &in->descriptor);
     JOURNAL(w->journal, raft, INFO, "snapshot-installed", "group=%u replica=%u index=%llu bytes=%llu", in->group, in->to,
             (unsigned long long)in->snapshot.index, (unsigned long long)in->snapshot.bytes);
@@ -261,10 +327,13 @@ static void install_start(struct inbound *in)
 {
     struct group *g = worker_group(in->w, in->group);
     g->installing = true;
+    victims_hold(in);
     in->install = (struct store_install){
         .done = install_done,
         .group = in->group,
         .range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)},
+        .range_epoch = in->descriptor.range_epoch,
+        .keep_rows = g->descriptor.frozen_merge != 0 && g->descriptor.frozen_merge == in->descriptor.frozen_merge && !g->rowless,
         .snapshot = in->snapshot};
     store_install(in->w->store, &in->install);
 }
@@ -290,7 +359,8 @@ static void create_start(struct inbound *in)
     in->create = (struct log_append){.done = create_done};
     enum kv_err err = store_group_create(in->w->store, in->group, in->to, in->snapshot.descriptor, in->snapshot.index,
                                          in->snapshot.term, &in->create);
-    if (err != KV_OK) give_up(in, err, "create");
+    if (err == KV_OK) victims_evict(in);
+    else give_up(in, err, "create");
     worker_turn(in->w);
 }
 
@@ -302,11 +372,13 @@ static void destroy_done(struct store_destroy *d, enum kv_err err)
 }
 
 /* Another replica here still holds a part of that range: it has a split to apply, or to go. Until then its rows are its
- * own (R9). */
+ * own (R9). Those that it takes the place of go in the step that begins the install. */
 static bool is_in_the_way(const struct inbound *in)
 {
     struct kv_range range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)};
-    uint32_t other = store_overlap(in->w->store, range, in->group);
+    uint32_t other = store_overlap(in->w->store, range, in->descriptor.range_epoch, in->group);
+    const struct group *g = worker_group(in->w, in->group);
+    if (g != NULL && g->installing) other = in->group;
     if (other == UINT32_MAX) return false;
     JOURNAL(in->w->journal, raft, INFO, "snapshot-waits", "group=%u replica=%u for=%u", in->group, in->to, other);
     return true;
@@ -347,6 +419,7 @@ static void received_whole(struct inbound *in)
         .range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)}};
     if (g != NULL) worker_remove_group(w, g);
     store_group_destroy(w->store, &in->destroy);
+    victims_evict(in);
 }
 
 static void chunk_written(struct store_chunk *c, enum kv_err err)

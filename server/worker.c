@@ -12,6 +12,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/merge.h"
 #include "server/nodes.h"
 #include "server/peer.h"
 #include "server/request.h"
@@ -463,10 +464,11 @@ static void tick(struct env_timer *t)
     if (w->is_beat) w->beat_ns = now;
     if (!w->poisoned) rest_tick(w, now);
     bool yields = poison_step(w, now);
-    map_tick(w);
+    map_tick(w, now);
     coordinator_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
+    merge_tick_all(w, now);
     request_tick(w, now);
     transfer_expire_inbound(w, now);
     keyspaces_tick(w);
@@ -516,6 +518,7 @@ void worker_destroy(struct worker *w)
     transfer_drop_inbound(w); /* what is received too: an install reads from it until then */
     scrub_drop(w);
     leave_drop(w);
+    merge_drop(w);
     while (kv_map_next(&w->groups, &cursor, &id, &v)) group_close(v);
     kv_map_free(&w->groups);
     map_free(w);

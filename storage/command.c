@@ -44,6 +44,21 @@ void descriptor_encode(const struct descriptor *d, struct kv_buf *out)
     m.dedup_retention_ms = d->dedup_retention_ms;
     m.has_list = d->list.size > 0;
     m.list = kv_proto_bytes(d->list);
+    m.has_frozen_merge = m.has_frozen_index = m.has_frozen_ms = d->frozen_merge != 0;
+    m.frozen_merge = d->frozen_merge;
+    m.frozen_index = d->frozen_index;
+    m.frozen_ms = d->frozen_ms;
+    m.has_frozen_left = m.has_frozen_epoch = d->frozen_merge != 0;
+    m.frozen_left = d->frozen_left;
+    m.frozen_epoch = d->frozen_epoch;
+    m.has_merge_void = d->merge_void != 0;
+    m.merge_void = d->merge_void;
+    m.has_merge_done = d->merge_done != 0;
+    m.merge_done = d->merge_done;
+    m.has_merge_index = d->merge_index != 0;
+    m.merge_index = d->merge_index;
+    m.has_to_epoch = d->to_epoch != 0;
+    m.to_epoch = d->to_epoch;
     size_t size = kv__store__descriptor__get_packed_size(&m);
     uint8_t *into = kv_buf_reserve(out, size);
     if (into == NULL) return;
@@ -76,6 +91,15 @@ static enum kv_err descriptor_from(const Kv__Store__Descriptor *m, struct descri
         .replica_count = (uint32_t)m->n_replicas,
         .value_bytes_max = m->value_bytes_max,
         .dedup_retention_ms = m->dedup_retention_ms,
+        .frozen_merge = m->frozen_merge,
+        .frozen_index = m->frozen_index,
+        .frozen_ms = m->frozen_ms,
+        .frozen_left = m->frozen_left,
+        .frozen_epoch = m->frozen_epoch,
+        .merge_void = m->merge_void,
+        .merge_done = m->merge_done,
+        .merge_index = m->merge_index,
+        .to_epoch = m->to_epoch,
     };
     for (uint32_t i = 0; i < out->replica_count; i++) {
         const Kv__Store__Replica *r = m->replicas[i];

@@ -58,6 +58,11 @@ struct descriptor {
     uint32_t value_bytes_max;
     uint64_t dedup_retention_ms;
     struct kv_slice list; /* kind LIST: a List, borrowed from the bytes it was decoded from; whoever keeps the descriptor longer keeps those */
+    /* Merges (server/merge.h). */
+    uint64_t frozen_merge, frozen_index, frozen_ms; /* the right side's; frozen_merge 0: not frozen */
+    uint32_t frozen_left, frozen_epoch;             /* by whom, and as of which range epoch, it may be absorbed */
+    uint64_t merge_void, merge_done, merge_index;
+    uint32_t to_epoch; /* whoever ends at `to` has ended there since that range epoch */
 };
 static_assert((int)DESCRIPTOR_RANGE == KV_KEY_RANGE && (int)DESCRIPTOR_HASH == KV_KEY_HASH &&
                   (int)DESCRIPTOR_LIST == KV_KEY_LIST,

@@ -18,7 +18,9 @@
  * it, or it would not be sent a snapshot of them. From the mark on it votes by the snapshot, and not by
  * what log is left: a member of an older configuration may lack what it had acknowledged. */
 enum { STEP_BYTES = 4 << 20 };
-enum install_phase { INSTALL_CHECK, INSTALL_WRITE, INSTALL_DONE };
+enum install_phase { INSTALL_CHECK,
+                     INSTALL_WRITE,
+                     INSTALL_DONE };
 
 struct install {
     struct job job;
@@ -30,6 +32,7 @@ struct install {
     enum install_phase phase;
     uint32_t group, replica;
     struct kv_range range;
+    uint32_t range_epoch;
     struct snapshot_reader reader;
     bool reading, at_end;
     struct checkpoint_mark mark; /* as read; descriptor owned */
@@ -159,6 +162,35 @@ static void install_marked(struct store_wait *w, enum kv_err err)
     job_work(&i->job);
 }
 
+static void install_written(struct install *i);
+
+static void install_kept(struct store_wait *w, enum kv_err err)
+{
+    struct install *i = container_of(w, struct install, wait);
+    if (err != KV_OK) install_finish(i, err);
+    else install_written(i);
+}
+
+/* One mark instead of another, and rows that are those of both: a checkpoint like any other. */
+static void install_keep(struct install *i)
+{
+    struct store *s = i->job.store;
+    struct group *g = group_find(s, i->group);
+    snapshot_finish(&i->reader);
+    i->reading = i->at_end = false;
+    if (!group_descriptor_set(g, i->mark.descriptor)) {
+        store_poison(s, KV_BUSY);
+        install_finish(i, KV_POISONED);
+        return;
+    }
+    g->applied = i->mark.index;
+    g->applied_term = i->mark.term;
+    if (i->mark.clock_ms > g->clock_ms) g->clock_ms = i->mark.clock_ms;
+    g->dirty = true;
+    i->wait.done = install_kept;
+    store_checkpoint(s, &i->wait);
+}
+
 /* The file is good: from here on there is no way back. */
 static void install_mark(struct install *i)
 {
@@ -167,9 +199,10 @@ static void install_mark(struct install *i)
     snapshot_finish(&i->reader);
     i->reading = i->at_end = false;
     bool ok = install_mark_write(i->range, g->descriptor, &g->wipe);
+    if (ok) store_evict(s, i->range, i->range_epoch, i->group);
     for (int k = 0; k < STORE_CLASSES && ok && !MUTANT(install_over_old_rows); k++)
         ok = memtable_delete_range(s->active, (enum store_class)k, i->range);
-    if (!ok) { /* some of the rows may be gone: no more may be said about them */
+    if (!ok || s->poisoned) { /* some of the rows may be gone: no more may be said about them */
         store_poison(s, KV_BUSY);
         install_finish(i, KV_POISONED);
         return;
@@ -222,6 +255,8 @@ static void install_done(struct job *j)
         install_finish(i, j->err);
     else if (!i->at_end)
         job_work(j);
+    else if (i->phase == INSTALL_CHECK && i->user->keep_rows)
+        install_keep(i);
     else if (i->phase == INSTALL_CHECK)
         install_mark(i);
     else
@@ -276,6 +311,7 @@ void store_install(struct store *s, struct store_install *user)
     i->group = user->group;
     i->replica = g->replica;
     i->range = user->range;
+    i->range_epoch = user->range_epoch;
     g->installing = true;
     job_begin(s, &i->job);
     job_work(&i->job);

@@ -58,7 +58,8 @@ struct store_group {
     struct kv_slice descriptor;     /* as of `applied`; valid until the next store_describe */
     uint32_t replica;
     enum checkpoint_group_state state;
-    bool unborn; /* see store_group_birth(); counts as damaged until then */
+    bool unborn;       /* see store_group_birth(); counts as damaged until then */
+    uint32_t absorbed; /* TOMBSTONE: the range epoch of who owns its rows; 0: it did not end by a merge */
 };
 /* Tombstoned groups are found (state TOMBSTONE, `replica` the highest that was here, no
  * descriptor, no log), groups still being created are not. */
@@ -81,8 +82,17 @@ enum { STORE_BIRTH_INDEX = 1,
 enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica, struct kv_slice descriptor,
                               uint64_t clock_ms);
 bool store_has_room(const struct store *s, uint32_t groups); /* for so many births; else apply the entry later */
-/* A group other than `except` that has rows in the range by its descriptor (R9); UINT32_MAX: none. */
-uint32_t store_overlap(const struct store *s, struct kv_range range, uint32_t except);
+/* One group takes over another that lives here, as part of applying an entry of its own which also describes it anew
+ * (store_describe): `right` is a tombstone from now on, its rows stay. Both become durable with one checkpoint, then the log
+ * of `right` goes. `range_epoch`: of the new owner. Errors poison. */
+enum kv_err store_group_absorb(struct store *s, uint32_t right, uint32_t range_epoch);
+/* The partition does not exist any more, says a node that knows (R9). Forgotten by a restart. */
+void store_group_gone(struct store *s, uint32_t group);
+/* A group other than `except` that has rows in the range by its descriptor, and may not be evicted by who owns the range
+ * as of `range_epoch` (R9); UINT32_MAX: none. Evicted may be who is of a lower range epoch and wholly inside, or gone. */
+uint32_t store_overlap(const struct store *s, struct kv_range range, uint32_t range_epoch, uint32_t except);
+/* Ends those groups and deletes all their rows, durably with the next checkpoint. */
+void store_evict(struct store *s, struct kv_range range, uint32_t range_epoch, uint32_t except);
 /* Tombstones the replica durably and deletes the rows of `range`, with the next checkpoint;
  * done on the loop. The rows are gone at once. KV_NOT_FOUND: no such group. */
 struct store_destroy {
@@ -201,6 +211,8 @@ struct store_install {
     void (*done)(struct store_install *i, enum kv_err err);
     uint32_t group;
     struct kv_range range;          /* borrowed until done */
+    bool keep_rows;                 /* the snapshot has the same: only mark and log move on. A merge counts on what is here (R9) */
+    uint32_t range_epoch;           /* of the snapshot: who is in its way is evicted with the mark, in one step (R9) */
     struct store_snapshot snapshot; /* what the sender said; index, term, bytes, checksum, file are looked at */
     struct disk_request io;
     void *impl;

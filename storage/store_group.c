@@ -87,6 +87,7 @@ bool group_descriptor_set(struct group *g, struct kv_slice descriptor)
     if (!g->has_range) return true;
     g->from = d.from;
     g->to = d.to;
+    g->range_epoch = d.range_epoch;
     g->retention_ms = d.dedup_retention_ms;
     return true;
 }
@@ -97,7 +98,9 @@ struct checkpoint_mark group_mark(const struct group *g)
         .group = g->group,
         .replica = g->replica,
         .state = g->state,
-        .index = g->state == CHECKPOINT_GROUP_INSTALLING ? g->owed_index : g->applied,
+        .index = g->state == CHECKPOINT_GROUP_INSTALLING  ? g->owed_index
+                 : g->state == CHECKPOINT_GROUP_TOMBSTONE ? g->absorbed
+                                                          : g->applied,
         .term = g->state == CHECKPOINT_GROUP_INSTALLING ? g->owed_term : g->applied_term,
         .clock_ms = g->clock_ms,
         .descriptor = g->state == CHECKPOINT_GROUP_INSTALLING ? g->wipe : g->descriptor,
@@ -137,6 +140,10 @@ static void mark_load(void *context, const struct checkpoint_mark *m)
     g->clock_ms = g->checkpointed_clock_ms = m->clock_ms;
     struct kv_slice descriptor = m->descriptor;
     struct kv_range range;
+    if (m->state == CHECKPOINT_GROUP_TOMBSTONE) {
+        g->absorbed = (uint32_t)m->index;
+        g->applied = g->checkpointed = 0;
+    }
     if (m->state == CHECKPOINT_GROUP_INSTALLING) {
         if (!install_mark_read(m->descriptor, &range, &descriptor)) {
             store_damage_set(marks->s, "group %u: its mark does not parse", m->group);
@@ -328,6 +335,7 @@ bool store_group_get(const struct store *s, uint32_t group, struct store_group *
         .replica = g->replica,
         .state = g->state,
         .unborn = g->unborn,
+        .absorbed = g->absorbed,
     };
     if (g->state == CHECKPOINT_GROUP_TOMBSTONE || !log_group_get(s->log, group, &out->log))
         out->log = (struct log_group){.group = group, .replica = g->replica};
@@ -530,14 +538,111 @@ enum kv_err store_group_birth(struct store *s, uint32_t group, uint32_t replica,
     return KV_OK;
 }
 
-uint32_t store_overlap(const struct store *s, struct kv_range range, uint32_t except)
+/* Endings that are part of something else: a tombstone with the next checkpoint, and then the log follows. */
+
+struct ending {
+    struct job job;
+    struct store_wait wait;
+    uint32_t group;
+};
+
+static void ending_discard(struct job *j)
+{
+    free(container_of(j, struct ending, job));
+}
+
+static void ending_marked(struct store_wait *w, enum kv_err err)
+{
+    struct ending *e = container_of(w, struct ending, wait);
+    struct store *s = e->job.store;
+    if (err == KV_OK) {
+        group_find(s, e->group)->destroying = false;
+        log_group_destroy(s->log, e->group);
+    }
+    job_end(&e->job);
+    free(e);
+}
+
+static enum kv_err group_end(struct store *s, struct group *g, uint32_t range_epoch)
+{
+    struct ending *e = calloc(1, sizeof *e);
+    if (e == NULL) {
+        store_poison(s, KV_BUSY); /* as in store_apply() */
+        return KV_BUSY;
+    }
+    group_bury(g, g->replica);
+    g->absorbed = range_epoch;
+    g->destroying = g->dirty = true;
+    e->job.discard = ending_discard;
+    e->group = g->group;
+    e->wait.done = ending_marked;
+    job_begin(s, &e->job);
+    store_checkpoint(s, &e->wait);
+    return KV_OK;
+}
+
+enum kv_err store_group_absorb(struct store *s, uint32_t right, uint32_t range_epoch)
+{
+    struct group *g = group_find(s, right);
+    if (s->poisoned) return KV_POISONED;
+    assert(g != NULL && g->state == CHECKPOINT_GROUP_LIVE && !g->creating && !g->installing && !g->unborn);
+    return group_end(s, g, range_epoch);
+}
+
+void store_group_gone(struct store *s, uint32_t group)
+{
+    struct group *g = group_find(s, group);
+    if (g != NULL) g->gone = true;
+}
+
+/* Eviction: rows of keys that have a later owner are nobody's here, once that owner's snapshot comes. */
+
+/* The rows it has or, being installed, would wipe when it is opened again. */
+static struct kv_range held(const struct group *g)
+{
+    struct kv_range own = {kv_key_slice(&g->from), kv_key_slice(&g->to)}, wipe;
+    struct kv_slice descriptor;
+    if (g->state != CHECKPOINT_GROUP_INSTALLING || !install_mark_read(g->wipe, &wipe, &descriptor)) return own;
+    if (kv_slice_cmp(wipe.from, own.from) < 0) own.from = wipe.from;
+    if (wipe.to.size == 0 || (own.to.size != 0 && kv_slice_cmp(wipe.to, own.to) > 0)) own.to = wipe.to;
+    return own;
+}
+
+static bool is_met(const struct group *g, struct kv_range range, uint32_t except)
+{
+    return g->group != except && g->state != CHECKPOINT_GROUP_TOMBSTONE && g->has_range && kv_range_meets(range, held(g));
+}
+
+static bool is_inside(struct kv_range inner, struct kv_range outer)
+{
+    bool ends = outer.to.size == 0 || (inner.to.size != 0 && kv_slice_cmp(inner.to, outer.to) <= 0);
+    return ends && kv_slice_cmp(inner.from, outer.from) >= 0;
+}
+
+static bool may_evict(const struct group *g, struct kv_range range, uint32_t range_epoch)
+{
+    return g->range_epoch < range_epoch && (g->gone || is_inside(held(g), range)) && !g->creating && !g->installing;
+}
+
+uint32_t store_overlap(const struct store *s, struct kv_range range, uint32_t range_epoch, uint32_t except)
 {
     for (uint32_t i = 0; i < s->group_count; i++) {
         const struct group *g = s->ordered[i];
-        if (g->group == except || g->state == CHECKPOINT_GROUP_TOMBSTONE || !g->has_range) continue;
-        if (kv_range_meets(range, (struct kv_range){kv_key_slice(&g->from), kv_key_slice(&g->to)})) return g->group;
+        if (is_met(g, range, except) && !may_evict(g, range, range_epoch)) return g->group;
     }
     return UINT32_MAX;
+}
+
+void store_evict(struct store *s, struct kv_range range, uint32_t range_epoch, uint32_t except)
+{
+    for (uint32_t i = 0; i < s->group_count && !s->poisoned; i++) {
+        struct group *g = s->ordered[i];
+        if (!is_met(g, range, except) || !may_evict(g, range, range_epoch)) continue;
+        bool ok = true;
+        for (int k = 0; k < STORE_CLASSES && ok; k++) ok = memtable_delete_range(s->active, (enum store_class)k, held(g));
+        if (!ok) store_poison(s, KV_BUSY);
+        else group_end(s, g, range_epoch);
+    }
 }
 
 /* Destroying: the rows go as deleted ranges through the memtable, and the tombstone with

@@ -47,7 +47,10 @@ struct group {
     /* From the descriptor, for the dedup sweep; no range if it does not decode. */
     bool has_range;
     struct kv_key from, to;
+    uint32_t range_epoch;
     uint64_t retention_ms;
+    uint32_t absorbed; /* TOMBSTONE: by whom owns its rows, as of that range epoch */
+    bool gone;         /* LIVE: absorbed, says another node */
 };
 
 enum { SNAPSHOT_FILE_BYTES = 64 };

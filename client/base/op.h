@@ -90,10 +90,14 @@
     X(KSSEED, 88, W, 1, 1, 0, 0, 0)    /* an encoded Map of the nodes a cluster begins with: asked by nodes only */                 \
     X(KSWELCOME, 89, R, 2, 2, 0, 0, 0) /* as KSJOIN, and only says what that would */                                               \
     /* in the log only: written by the node itself */                                                                               \
-    X(NOOP, 96, W, 0, 0, 0, 0, 0)     /* a leader's first entry of its term */                                                      \
-    X(CLOCK, 97, W, 0, 0, 0, 0, 0)    /* moves the group clock to the entry's stamp (R14) */                                        \
-    X(DESCRIBE, 98, W, 1, 1, 0, 0, 0) /* a new partition descriptor; a raft configuration entry */                                  \
-    X(SPLIT, 99, W, 2, 2, 0, 0, 0)    /* encoded key, partition id: from that key on it is a partition of its own */                \
+    X(NOOP, 96, W, 0, 0, 0, 0, 0)      /* a leader's first entry of its term */                                                     \
+    X(CLOCK, 97, W, 0, 0, 0, 0, 0)     /* moves the group clock to the entry's stamp (R14) */                                       \
+    X(DESCRIBE, 98, W, 1, 1, 0, 0, 0)  /* a new partition descriptor; a raft configuration entry */                                 \
+    X(SPLIT, 99, W, 2, 2, 0, 0, 0)     /* encoded key, partition id: from that key on it is a partition of its own */               \
+    X(FREEZE, 100, W, 4, 4, 0, 0, 0)   /* encoded key, merge id, left id, left range_epoch: serves nothing (R9) */                  \
+    X(UNFREEZE, 101, W, 2, 2, 0, 0, 0) /* encoded key, merge id: it serves again */                                                 \
+    X(ABSORB, 102, W, 3, 3, 0, 0, 0)   /* encoded key, the right's descriptor as of its FREEZE, own conf_epoch */                   \
+    X(VOID, 103, W, 5, 5, 0, 0, 0)     /* as FREEZE, right range_epoch: no such ABSORB takes effect from then on */                 \
     /* of the node, never in the log */                                                                                             \
     X(KVMAP, 112, A, 0, 0, 0, 0, 0)      /* the partitions, their leaders, the nodes */                                             \
     X(KVSTATUS, 113, A, 0, 0, 0, 0, 0)   /* this node's view of its groups, as JSON */                                              \
@@ -102,7 +106,8 @@
     X(KVPING, 116, A, 0, 1, 0, 0, 0)     /* echoes its argument */                                                                  \
     X(KVMOVE, 119, R, 3, 3, 0, 0, 0)     /* partition, node, node: a replica goes from here (0: a new one) to there (0: it ends) */ \
     X(KVLEAD, 120, R, 2, 2, 0, 0, 0)     /* partition, node: its voter there is to lead when it can */                              \
-    X(KVSPLIT, 117, A, 1, 1, 0, 0, 0)    /* encoded key: splits its partition there; the new partition's id */
+    X(KVSPLIT, 117, A, 1, 1, 0, 0, 0)    /* encoded key: splits its partition there; the new partition's id */                      \
+    X(KVMERGE, 118, A, 1, 1, 0, 0, 0)    /* encoded key: the partition that begins there ends in the one before; the id of that */
 
 enum kv_op {
     KV_OP_NONE = 0,

@@ -3,7 +3,7 @@
 /* Private to op.c and its test: the perfect hash over operation names. */
 #include "client/base/endian.h"
 
-#define OP_MULTIPLIER UINT64_C(0x714E52E3365A5797)
+#define OP_MULTIPLIER UINT64_C(0x758F106905BC40ED)
 enum { OP_NAME_BYTES_MAX = 16,
        OP_SLOTS = 256 };
 

@@ -269,9 +269,8 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
     request_start(r);
 }
 
-void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
+static void ask(struct node *n, enum kv_op op, uint16_t slot)
 {
-    struct node *n = node_of(c, node);
     struct request *r = request_make(n->worker);
     if (r == NULL) return;
     struct kv_key key;
@@ -280,7 +279,7 @@ void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
     arg = kv_key_slice(&key);
     r->done = asked;
     r->owner = n;
-    r->body = (struct kv_request){.op = KV_OP_KVSPLIT, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
+    r->body = (struct kv_request){.op = op, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
     request_start(r);
 }
 
@@ -334,6 +333,19 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
             keyspace_ask(n, KV_OP_SET, id, args, 2);
         }
     }
+}
+
+void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
+{
+    ask(node_of(c, node), KV_OP_KVSPLIT, slot);
+}
+
+void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before)
+{
+    struct node *n = node_of(c, node);
+    const struct partition *p = map_slot(n->worker, slot);
+    if (p != NULL) slot = kv_key_slot(kv_key_slice(before ? &map_descriptor(p)->from : &map_descriptor(p)->to));
+    ask(n, KV_OP_KVMERGE, slot);
 }
 
 uint32_t cluster_reap(struct cluster *c)

@@ -52,6 +52,8 @@ void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot);
 void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t voter, uint64_t to);
 /* Asks the node to create or drop the keyspace of that number, or to write into it; `drawn` says which, and its kind. */
 void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn);
+/* Asks the node to merge the partition of that slot with the one behind it, or with the one before it. */
+void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before);
 /* Of a node that is down: its disk is replaced by an empty one. It is never bootstrapped again. */
 void cluster_wipe(struct cluster *c, uint32_t node);
 /* Nodes whose worker asked to be stopped (poisoned), or has stopped, are killed, as a supervisor

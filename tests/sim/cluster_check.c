@@ -16,7 +16,8 @@
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
  *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
- *                         of which the lower has been split since (R9); a partition's epoch means one range
+ *                         of which the lower has been split since (R9); a partition's epoch means one range; one that was
+ *                         absorbed serves nothing anywhere
  * An entry is named by (index, term); with election safety that names its bytes. */
 
 struct annals *annals_of(struct cluster *c, uint32_t group)
@@ -90,6 +91,7 @@ static bool group_check(struct cluster *c, const struct node *n, const struct gr
         a->conf_epoch = g->descriptor.conf_epoch;
         a->conf_index = a->conf_epoch == 1 ? 0 : g->applied;
     }
+    if (g->descriptor.frozen_merge != 0) a->frozen = g->descriptor;
     if (descriptor_is_joint(&g->descriptor) && g->descriptor.conf_epoch > a->joint_epoch) {
         a->joint_epoch = g->descriptor.conf_epoch;
         if (c->o.event != NULL) c->o.event(c->o.event_context, n->id, "joint");
@@ -121,6 +123,22 @@ static bool owner_check(const struct node *n, const struct group *g, const struc
     return good;
 }
 
+/* A partition that ended by a merge, anywhere, is frozen wherever it still is: nobody else serves its keys. */
+static bool ended_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+{
+    if (g->descriptor.frozen_merge != 0 || g->rowless) return true;
+    const struct annals *a = g->id < GROUPS_MAX ? c->annals[g->id] : NULL;
+    if (a != NULL && leave_is_due(&a->frozen, g->replica)) return true; /* it had been moved away, and was not told */
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct node *m = node_of(c, i);
+        struct store_group sg;
+        if (m->worker == NULL || !store_group_get(m->worker->store, g->id, &sg) || sg.absorbed == 0) continue;
+        snprintf(why, why_size, "ownership: group %u was absorbed on node %u, and is not frozen on node %u", g->id, m->id, n->id);
+        return false;
+    }
+    return true;
+}
+
 /* One node's groups against those of all, another node with each check. */
 static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
 {
@@ -130,6 +148,7 @@ static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
     void *v, *u;
     while (n->worker != NULL && kv_map_next(&n->worker->groups, &at, &id, &v)) {
         if (((struct group *)v)->installing || ((struct group *)v)->dead) continue;
+        if (!ended_check(c, n, v, why, why_size)) return false;
         for (uint32_t i = 1; i <= c->o.nodes; i++) {
             const struct node *m = node_of(c, i);
             uint32_t cursor = 0;
@@ -219,7 +238,7 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
 {
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
-        if (d == NULL && group > KV_PARTITIONS_DEFAULT) continue; /* no such partition */
+        if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see covers_all() */
         uint32_t wanted = c->o.replicas == 0 || c->o.replicas > c->o.nodes ? c->o.nodes : c->o.replicas;
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
@@ -358,6 +377,10 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
             if (g->id >= GROUPS_MAX) continue;
             if (leave_is_due(descriptor_newest(c, g->id), g->replica)) { /* nobody has told it yet */
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
+                return false;
+            }
+            if (g->descriptor.frozen_merge != 0) {
+                snprintf(why, why_size, "group %u is frozen on node %u", g->id, i);
                 return false;
             }
             if (first[g->id] == 0) first[g->id] = g->applied;

@@ -38,9 +38,10 @@ struct annals {
         uint32_t replica, node;
     } leaders[TERMS_PER_GROUP]; /* by term */
     uint64_t committed_max;
-    uint64_t counted;     /* the highest index a leader counted as committed */
-    uint32_t joint_epoch; /* the last joint descriptor seen */
-    uint32_t conf_epoch;  /* the newest descriptor seen, and an index not before its entry's */
+    uint64_t counted;         /* the highest index a leader counted as committed */
+    struct descriptor frozen; /* as last seen frozen for a merge */
+    uint32_t joint_epoch;     /* the last joint descriptor seen */
+    uint32_t conf_epoch;      /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;
 };
 

@@ -277,6 +277,17 @@ static bool keyspace(struct swarm *w, uint32_t node)
     return true;
 }
 
+/* Often the partition of a key in use, or the one before it. */
+static bool unite(struct swarm *w, uint32_t node)
+{
+    char key[16];
+    snprintf(key, sizeof key, "%c%u", "rclt"[swarm_below(w, 4)], (uint32_t)swarm_below(w, 4));
+    uint32_t slot = (uint32_t)swarm_below(w, KV_SLOTS), way = (uint32_t)swarm_below(w, 2);
+    if (swarm_chance(w, 700000)) slot = kv_slot(kv_str(key));
+    cluster_unite(w->cluster, node, (uint16_t)slot, way == 0);
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -319,6 +330,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_DIVIDE: return divide(w, node);
     case SWARM_MOVE: return move(w, node);
     case SWARM_KEYSPACE: return keyspace(w, node);
+    case SWARM_UNITE: return unite(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

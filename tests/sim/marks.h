@@ -39,6 +39,13 @@
     X(WAITS, "snapshot-waits", NONE)             \
     X(LEAVES, "replica-leaves", MEMBERS)         \
     X(LEFT, "replica-left", MEMBERS)             \
+    X(FROZEN, "frozen", MERGE)                   \
+    X(UNFROZEN, "unfrozen", MERGE)               \
+    X(ABSORBED, "absorbed", MERGE)               \
+    X(VOIDED, "merge-void", MERGE)               \
+    X(RESOLVES, "merge-resolve", MERGE)          \
+    X(EVICTED, "evicted", MERGE)                 \
+    X(GONE, "gone", NONE)                        \
     X(CHECKPOINT, "checkpoint", LOG)             \
     X(CONF, "conf", MEMBERS)                     \
     X(DEDUP, "dedup-hit", NONE)                  \
@@ -56,6 +63,7 @@ enum sim_topic {
     SIM_TOPIC_SNAPSHOT,
     SIM_TOPIC_MEMBERS,
     SIM_TOPIC_REST,
+    SIM_TOPIC_MERGE,
     SIM_TOPIC_NONE /* the last: how many there are */
 };
 enum sim_mark {

@@ -34,7 +34,8 @@
     X(DRIFT, "drift", "monotonic clocks run apart, within their bound")         \
     X(DIVIDE, "divide", "a partition is split, often at a key in use")          \
     X(MOVE, "move", "a replica of a partition goes to another node")            \
-    X(KEYSPACE, "keyspace", "a keyspace is made, written to, or dropped")
+    X(KEYSPACE, "keyspace", "a keyspace is made, written to, or dropped")       \
+    X(UNITE, "unite", "a partition absorbs its neighbour, often one in use")
 enum swarm_fault {
 #define X(name, text, help) SWARM_##name,
     SWARM_FAULTS(X)

@@ -30,6 +30,8 @@ const struct command commands[] = {
      keyspace_drop_run, true},
     {"keyspace split", "NAME", "split the partition that holds a key, there; of a hash keyspace at the key's slot", "at",
      "kvctl keyspace split users --at eu/m", 1, 1, keyspace_split_run, true},
+    {"keyspace merge", "NAME", "let the partition that begins at a key end in the one before it", "at",
+     "kvctl keyspace merge users --at eu/m", 1, 1, keyspace_merge_run, true},
     {"explain", "OP [KEY]", "which partitions an operation asks and which are pruned; OP: get scan put del cas incr", "prefix from to",
      "kvctl explain scan --prefix '{user:4711}'", 1, 2, explain_run, true},
     {"partition move", "ID FROM TO", "move a replica between nodes and wait for it; FROM 0 adds one, TO 0 ends one", "",

@@ -84,6 +84,7 @@ int keyspace_list_run(struct kvctl *k, const struct args *a, const char *const *
 int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int keyspace_drop_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int keyspace_split_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_merge_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int explain_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int partition_move_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int partition_lead_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);

@@ -5,7 +5,7 @@
 #include "tools/kvctl/keyspace_spec.h"
 #include "tools/kvctl/nodes.h"
 
-/* kvctl keyspace split; kvctl partition move, lead. */
+/* kvctl keyspace split, merge; kvctl partition move, lead. */
 
 static bool number(struct kvctl *k, const char *word, const char *what, uint64_t least, uint32_t *out)
 {
@@ -56,6 +56,23 @@ int keyspace_split_run(struct kvctl *k, const struct args *a, const char *const 
     if (k->format == FORMAT_JSON) printf("{\"partition\":%lld}\n", (long long)r.number);
     else if (k->format == FORMAT_RAW) printf("%lld\n", (long long)r.number);
     else printf("partition %lld begins at %s\n", (long long)r.number, at);
+    return EXIT_OK;
+}
+
+int keyspace_merge_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)
+{
+    (void)count;
+    struct kv_key edge;
+    struct kv_result r;
+    const char *at = args_get(a, "at");
+    if (at == NULL) return kvctl_usage(k, "needs --at KEY: the partition that begins there ends in the one before it");
+    int code = edge_of(k, words[0], kv_str(at), &edge);
+    if (code != EXIT_OK) return code;
+    struct kv_slice arg = kv_key_slice(&edge);
+    if (kv_command(k->kv, KV_OP_KVMERGE, &arg, 1, &r) != KV_OK) return kvctl_fail(k, &r);
+    if (k->format == FORMAT_JSON) printf("{\"partition\":%lld}\n", (long long)r.number);
+    else if (k->format == FORMAT_RAW) printf("%lld\n", (long long)r.number);
+    else printf("partition %lld goes on behind %s\n", (long long)r.number, at);
     return EXIT_OK;
 }
 

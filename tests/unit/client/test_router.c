@@ -236,6 +236,19 @@ START_TEST(a_stale_map_is_refreshed_once)
 }
 END_TEST
 
+START_TEST(a_map_that_was_behind_is_asked_for_again)
+{
+    ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
+    router_learn_stale(router);
+    struct route_attempt a = after("b", KV_WRONG_SHARD, 2);
+    ck_assert_int_eq(router_next(router, &a, 0).action, ROUTE_WAIT);
+    a.rested = true;
+    ck_assert_int_eq(router_next(router, &a, 0).action, ROUTE_REFRESH);
+    ck_assert_int_eq(router_learn_map(router, &map), KV_OK);
+    ck_assert_int_eq(router_next(router, &a, 0).action, ROUTE_SEND);
+}
+END_TEST
+
 START_TEST(an_older_descriptor_never_replaces_a_newer_one)
 {
     parts[0].range_epoch = 5;
@@ -394,6 +407,7 @@ int main(void)
     tcase_add_test(t, the_deadline_ends_everything_with_the_last_cause);
     tcase_add_test(t, verdicts_are_final_and_unsafe_repeats_refused);
     tcase_add_test(t, a_stale_map_is_refreshed_once);
+    tcase_add_test(t, a_map_that_was_behind_is_asked_for_again);
     tcase_add_test(t, an_older_descriptor_never_replaces_a_newer_one);
     tcase_add_test(t, of_two_that_overlap_the_higher_epoch_stays);
     tcase_add_test(t, an_empty_map_makes_nothing_forgotten);

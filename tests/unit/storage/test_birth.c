@@ -199,12 +199,12 @@ START_TEST(who_is_in_the_way)
     kv_key_range(1, kv_str("n"), &from);
     kv_key_range(1, kv_str("y"), &to);
     struct kv_range range = {kv_key_slice(&from), kv_key_slice(&to)};
-    ck_assert_uint_eq(store_overlap(f.n.store, range, 1), 0);
-    ck_assert_uint_eq(store_overlap(f.n.store, range, 0), UINT32_MAX);
+    ck_assert_uint_eq(store_overlap(f.n.store, range, 1, 1), 0);
+    ck_assert_uint_eq(store_overlap(f.n.store, range, 1, 0), UINT32_MAX);
     script(&f);
     ck_assert(is_born(&f));
-    ck_assert_uint_eq(store_overlap(f.n.store, range, 0), 1);
-    ck_assert_uint_eq(store_overlap(f.n.store, range, 1), UINT32_MAX);
+    ck_assert_uint_eq(store_overlap(f.n.store, range, 1, 0), 1);
+    ck_assert_uint_eq(store_overlap(f.n.store, range, 1, 1), UINT32_MAX);
     node_free(&f.n);
 }
 END_TEST
