@@ -76,6 +76,7 @@ static void node_configure(struct cluster *c, struct node *n)
     k->resp_port = CLUSTER_RESP_PORT;
     k->bootstrap = true;
     uint32_t founders = c->o.nodes - c->o.late;
+    if (founders == 0) founders = 1;
     k->cluster_replicas = c->o.replicas == 0 ? founders : c->o.replicas;
     k->node_count = founders == 1 ? 0 : founders;
     for (uint32_t i = 0; i < k->node_count; i++) {
