@@ -105,8 +105,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
 void group_close(struct group *g); /* frees; requests are answered */
 /* Takes a new descriptor, with a copy of what it borrows. KV_MALFORMED: its list of labels; nothing has changed. */
 enum kv_err group_describe(struct group *g, const struct descriptor *d);
-void group_job_discard(struct worker_job *j); /* frees what the store never answered */
-void group_touch(struct group *g);            /* something changed: pump at the end of this turn */
+void group_touch(struct group *g); /* something changed: pump at the end of this turn */
 void group_pump(struct group *g);
 void staged_free(struct group_staged *s);
 void group_tick(struct group *g, uint64_t now_ns);

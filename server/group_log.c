@@ -29,7 +29,7 @@ struct group_append { /* one ready on its way to the disk */
     struct raft_msg send[];
 };
 
-void group_job_discard(struct worker_job *j)
+static void append_discard(struct worker_job *j)
 {
     struct group_append *ga = container_of(j, struct group_append, job);
     staged_free(&ga->entries);
@@ -39,7 +39,7 @@ void group_job_discard(struct worker_job *j)
 void append_free(struct group_append *ga)
 {
     worker_job_end(&ga->job);
-    group_job_discard(&ga->job);
+    append_discard(&ga->job);
 }
 
 /* The group that began the call is still here: its memory may hold a later life by now. */
@@ -110,6 +110,7 @@ void persist(struct group *g, const struct raft_ready *rd)
         ga->append.entry_count = rd->append_count;
     }
     g->appends_open++;
+    ga->job.discard = append_discard;
     worker_job_begin(g->w, &ga->job);
     append_offer(g, ga);
     if (g->stalled != NULL && rd->append_count > 0) { /* the bytes move along, in place */
@@ -120,6 +121,7 @@ void persist(struct group *g, const struct raft_ready *rd)
 
 struct group_fetch {          /* entries no longer in memory */
     struct group_fetch *next; /* one for a peer: in g->sends */
+    struct worker_job job;    /* while the log is read */
     struct log_fetch fetch;
     struct worker *w;
     struct group *g;
@@ -140,12 +142,18 @@ static struct group_fetch **sends_find(struct group *g, raft_id to)
     return link;
 }
 
+static void fetch_discard(struct worker_job *j)
+{
+    struct group_fetch *gf = container_of(j, struct group_fetch, job);
+    log_fetch_free(&gf->fetch);
+    free(gf);
+}
+
 static void sends_drop(struct group_fetch **link)
 {
     struct group_fetch *gf = *link;
     *link = gf->next;
-    log_fetch_free(&gf->fetch);
-    free(gf);
+    fetch_discard(&gf->job);
 }
 
 /* Only within the term it was read in: a leader of another one may have truncated these entries meanwhile. */
@@ -180,6 +188,7 @@ static void fetch_done(struct log_fetch *f, enum kv_err err)
 {
     struct group_fetch *gf = container_of(f, struct group_fetch, fetch);
     struct group *g = gf->g;
+    worker_job_end(&gf->job);
     if (is_alive(gf->w, gf->id, gf->life)) {
         group_touch(g);
         if (gf->is_send) {
@@ -199,8 +208,7 @@ static void fetch_done(struct log_fetch *f, enum kv_err err)
             }
         }
     }
-    log_fetch_free(f);
-    free(gf);
+    fetch_discard(&gf->job);
 }
 
 static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *message)
@@ -223,6 +231,8 @@ static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *
                                    .group = g->id,
                                    .first = first,
                                    .bytes_max = message != NULL ? send_bytes_max : FETCH_BYTES};
+    gf->job.discard = fetch_discard;
+    worker_job_begin(g->w, &gf->job);
     log_fetch(store_log(g->w->store), &gf->fetch);
     return true;
 }

@@ -97,6 +97,7 @@ struct worker {
 /* What the store will answer later: a node that is dropped before frees what stayed unanswered. */
 struct worker_job {
     struct worker_job *next, **link;
+    void (*discard)(struct worker_job *j); /* frees it */
 };
 void worker_job_begin(struct worker *w, struct worker_job *j);
 void worker_job_end(struct worker_job *j);

@@ -525,7 +525,7 @@ void worker_destroy(struct worker *w)
     while (w->jobs != NULL) {
         struct worker_job *j = w->jobs;
         worker_job_end(j);
-        group_job_discard(j);
+        j->discard(j);
     }
     peers_destroy(w->peers);
     auth_destroy(w->auth);
