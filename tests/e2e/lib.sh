@@ -78,6 +78,41 @@ median_within() { # WHAT BOUND FEW MANY COMMAND..
     echo "$median_of: $(tr '\n' ' ' <"$T/took")ms, median $median ms of at most $median_bound ms"
     [ "$median" -le "$median_bound" ] || die "$median_of: median $median ms is over $median_bound ms"
 }
+# An import of ROWS rows, and a Redis client at each of NODEs that counts, stopping with the first reply
+# that is not the next number. What is done between the two goes on under them.
+clients_begin() { # ROWS TIMEOUT_OF_IMPORT NODE..
+    awk -v n="$1" 'BEGIN { for (i = 0; i < n; i++) printf "row%06d\tvalue of row %d\n", i, i }' >"$T/rows.tsv"
+    import_timeout=$2
+    kvctl --timeout "$import_timeout" import "$T/rows.tsv" 2>"$T/import.log" &
+    load=$!
+    started="$started $load"
+    shift 2
+    counting=$*
+    for node in $counting; do
+        count_on "$node" &
+        started="$started $!"
+    done
+    until_ok 10 test -s "$T/rows.tsv.kvprogress" || die "the load does not begin"
+}
+count_on() { # NODE
+    n=0
+    while [ ! -e "$T/enough" ]; do
+        n=$((n + 1))
+        got=$(redis-cli -h 127.0.0."$1" -p "$P" INCR "counter$1")
+        [ "$got" = "$n" ] || { echo "$n: $got" >"$T/odd.$1" && break; }
+    done
+    echo "$n" >"$T/counted.$1"
+}
+clients_ended() {
+    for node in $counting; do [ -e "$T/counted.$node" ] || return 1; done
+}
+clients_end() { # WHAT went on meanwhile
+    wait "$load" || die "import: $(cat "$T/import.log")"
+    : >"$T/enough"
+    until_ok 10 clients_ended || die "a client does not come to its end"
+    cat "$T"/odd.* 2>/dev/null && die "a Redis client was told something else than the next number"
+    echo "ok: every client went on over $1, $(cat "$T"/counted.* | awk '{ n += $1 } END { print n }') commands"
+}
 # A base port P with P..P+9 unused on this machine, and nobody else's until this test and all that it started
 # have ended: tests may run beside each other, and their nodes are away for a while. All of them lie below the
 # ports that the kernel gives to connections.

@@ -6,24 +6,7 @@ rows=${ROWS:-20000}
 cluster up --nodes 3 --base-port "$P" >/dev/null || die "up"
 map() { kvctl keyspace show default -o json | jq "$@"; }
 expect "eight partitions" 8 "$(map '.ranges | length')"
-awk -v n="$rows" 'BEGIN { for (i = 0; i < n; i++) printf "row%06d\tvalue of row %d\n", i, i }' >"$T/rows.tsv"
-kvctl --timeout 30s import "$T/rows.tsv" 2>"$T/import.log" &
-load=$!
-started="$started $load"
-counters() { # NODE: counts through it, and stops with the first reply that is not the next number
-    n=0
-    while [ ! -e "$T/enough" ]; do
-        n=$((n + 1))
-        got=$(redis-cli -h 127.0.0."$1" -p "$P" INCR "counter$1")
-        [ "$got" = "$n" ] || { echo "$n: $got" >"$T/odd.$1" && break; }
-    done
-    echo "$n" >"$T/counted.$1"
-}
-for i in 1 2; do
-    counters $i &
-    started="$started $!"
-done
-until_ok 10 test -s "$T/rows.tsv.kvprogress" || die "the load does not begin"
+clients_begin "$rows" 30s 1 2
 split_and_merge() { # KEY: what was split there is one again
     kvctl keyspace split default --at "$1" >/dev/null || die "split at $1"
     until_ok 30 kvctl keyspace merge default --at "$1" || die "merge at $1" # the node that is asked may hear of the split a little later
@@ -49,11 +32,6 @@ cluster kill 3 >/dev/null || die "kill 3"
 wait $first
 cluster start 3 >/dev/null || die "start 3"
 until_ok 60 are_eight || die "eight in the end: $(ranges), $(cat "$T/merge")"
-wait $load || die "import: $(cat "$T/import.log")"
-: >"$T/enough"
-counted() { for i in 1 2; do [ -e "$T/counted.$i" ] || return 1; done; }
-until_ok 10 counted || die "a client does not come to its end"
-cat "$T"/odd.* 2>/dev/null && die "a Redis client was told something else than the next number"
-echo "ok: every client went on over 8 merges and a death, $(cat "$T"/counted.* | awk '{ n += $1 } END { print n }') commands"
+clients_end "8 merges and a death"
 expect "every row once" "$rows" "$(kvctl scan --prefix row -o json | jq -r .key | sort -u | wc -l)"
 expect "DBSIZE of it all" $((rows + 2)) "$(redis-cli -h 127.0.0.3 -p "$P" DBSIZE)"

@@ -9,24 +9,7 @@ export KVD_COORDINATOR_DEAD_AFTER
 cluster up --nodes 5 --base-port "$P" >/dev/null || die "up"
 map() { kvctl keyspace show default -o json | jq "$@"; }
 expect "three replicas of each" 24 "$(map '[.ranges[].nodes | length] | add')"
-awk -v n="$rows" 'BEGIN { for (i = 0; i < n; i++) printf "row%06d\tvalue of row %d\n", i, i }' >"$T/rows.tsv"
-kvctl --timeout 20s import "$T/rows.tsv" 2>"$T/import.log" &
-load=$!
-started="$started $load"
-counters() { # NODE: counts through it, and stops with the first reply that is not the next number
-    n=0
-    while [ ! -e "$T/enough" ]; do
-        n=$((n + 1))
-        got=$(redis-cli -h 127.0.0."$1" -p "$P" INCR "counter$1")
-        [ "$got" = "$n" ] || { echo "$n: $got" >"$T/odd.$1" && break; }
-    done
-    echo "$n" >"$T/counted.$1"
-}
-for i in 1 2 3 4 5; do
-    counters $i &
-    started="$started $!"
-done
-until_ok 10 test -s "$T/rows.tsv.kvprogress" || die "the load does not begin"
+clients_begin "$rows" 20s 1 2 3 4 5
 for i in 10 300 4000 9999; do # each in another place
     kvctl keyspace split default --at "row00$i" >/dev/null || die "split at row00$i"
 done
@@ -50,12 +33,7 @@ kvctl partition move 1 9 "$free" 2>"$T/nowhere"
 expect "a move from a node that is none: exit" 3 $?
 kvctl partition move 77777 1 2 2>"$T/nothing"
 expect "a move of no partition: exit" 3 $?
-wait $load || die "import: $(cat "$T/import.log")"
-: >"$T/enough"
-counted() { for i in 1 2 3 4 5; do [ -e "$T/counted.$i" ] || return 1; done; }
-until_ok 10 counted || die "a client does not come to its end"
-cat "$T"/odd.* 2>/dev/null && die "a Redis client was told something else than the next number"
-echo "ok: every client went on over 4 splits and $(wc -l <"$T/plan") moves, $(cat "$T"/counted.* | awk '{ n += $1 } END { print n }') commands"
+clients_end "4 splits and $(wc -l <"$T/plan") moves"
 expect "every row once" "$rows" "$(kvctl scan --prefix row -o json | jq -r .key | sort -u | wc -l)"
 expect "DBSIZE of it all" $((rows + 5)) "$(redis-cli -h 127.0.0.2 -p "$P" DBSIZE)"
 
