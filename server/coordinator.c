@@ -43,18 +43,18 @@ static uint32_t nodes_left(const struct worker *w)
     return count;
 }
 
-static uint32_t wanted(const struct worker *w, uint32_t keyspace)
+static uint32_t wanted(const struct worker *w, uint32_t keyspace, uint32_t left)
 {
     const struct kv_keyspace *k = keyspaces_find(w, keyspace);
     uint32_t replicas = k == NULL || k->replicas == 0 ? (uint32_t)w->config->cluster_replicas : k->replicas;
-    return replicas < nodes_left(w) ? replicas : nodes_left(w);
+    return replicas < left ? replicas : left;
 }
 
 /* Busy: somebody is at it, or nobody could be asked. */
-static void partition_see(const struct worker *w, const struct partition *p, struct placement_partition *out)
+static void partition_see(const struct worker *w, const struct partition *p, uint32_t left, struct placement_partition *out)
 {
     const struct descriptor *d = map_descriptor(p);
-    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
+    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace, left), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
     for (uint32_t i = 0; i < d->replica_count; i++) {
         if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;
@@ -90,7 +90,7 @@ static void ask(struct worker *w, const struct placement_step *s)
 
 static void look(struct worker *w, uint64_t now_ns)
 {
-    uint32_t count = 0, busy = 0, nodes = 0;
+    uint32_t count = 0, busy = 0, nodes = 0, left = nodes_left(w);
     while (map_at(w, count) != NULL) count++;
     while (nodes_at(w, nodes) != NULL) nodes++;
     struct placement_node *n = calloc(nodes + 1, sizeof *n);
@@ -98,7 +98,7 @@ static void look(struct worker *w, uint64_t now_ns)
     struct placement_step steps[STEPS_MAX];
     for (uint32_t i = 0; n != NULL && i < nodes; i++) node_see(w, nodes_at(w, i), i, now_ns, &n[i]);
     for (uint32_t i = 0; p != NULL && i < count; i++) {
-        partition_see(w, map_at(w, i), &p[i]);
+        partition_see(w, map_at(w, i), left, &p[i]);
         busy += p[i].is_busy;
     }
     uint32_t room = w->config->coordinator_moves > busy ? (uint32_t)w->config->coordinator_moves - busy : 0;
