@@ -11,7 +11,10 @@
 /* A node around a store, as the server is one: it appends entries, applies them, and after a
  * crash applies again what the log still has. An entry is the seed of its operations, so
  * the model can be rebuilt for any index. Group g owns the keys of keyspace g. */
-enum { NODE_GROUPS = 3, NODE_ENTRIES_MAX = 4000, NODE_KEYS = 60, NODE_QUEUE = 64 };
+enum { NODE_GROUPS = 3,
+       NODE_ENTRIES_MAX = 4000,
+       NODE_KEYS = 60,
+       NODE_QUEUE = 64 };
 
 struct node_group {
     uint32_t replica;         /* the next to create, or the one that is here */
@@ -552,5 +555,18 @@ static inline void node_turn(struct node *n)
     for (uint64_t steps = kv_random_next(&n->seed) % 6; steps > 0; steps--)
         if (!node_step(n)) break;
     n->now_ns += 20000000;
+}
+/* The entry at `index` of that group puts one row of keyspace 1, kept by ranges, whose value is the index. */
+static inline void node_put(struct node *n, uint32_t group, uint64_t index, const char *user_key)
+{
+    struct kv_key key;
+    uint8_t value[VALUE_HEADER_BYTES + 8];
+    struct value v = {.type = VALUE_STRING, .version_index = index, .payload = kv_slice(value + VALUE_HEADER_BYTES, 8)};
+    kv_key_range(1, kv_str(user_key), &key);
+    le64_put(value + VALUE_HEADER_BYTES, index);
+    value_header_write(kv_key_slice(&key), &v, value);
+    struct store_op op = {.kind = STORE_PUT,
+                          .row = {.class = STORE_DATA, .key = kv_key_slice(&key), .value = kv_slice(value, sizeof value)}};
+    store_apply(n->store, group, index, 1, index * 10, &op, 1);
 }
 #endif

@@ -48,19 +48,6 @@ static void append(struct family *f, struct side *s, uint32_t group)
     s->open = store_append(f->n.store, &s->append) == KV_OK;
 }
 
-static void put(struct family *f, uint32_t group, uint64_t index, const char *user_key)
-{
-    struct kv_key key;
-    uint8_t value[VALUE_HEADER_BYTES + 8];
-    struct value v = {.type = VALUE_STRING, .version_index = index, .payload = kv_slice(value + VALUE_HEADER_BYTES, 8)};
-    kv_key_range(1, kv_str(user_key), &key);
-    le64_put(value + VALUE_HEADER_BYTES, index);
-    value_header_write(kv_key_slice(&key), &v, value);
-    struct store_op op = {.kind = STORE_PUT,
-                          .row = {.class = STORE_DATA, .key = kv_key_slice(&key), .value = kv_slice(value, sizeof value)}};
-    store_apply(f->n.store, group, index, 1, index * 10, &op, 1);
-}
-
 static void birth(struct family *f)
 {
     struct kv_buf left = {0}, right = {0};
@@ -82,8 +69,8 @@ static void apply(struct family *f, struct side *s, uint32_t group)
         if (f->child.acked == 0) f->child.acked = STORE_BIRTH_INDEX;
         f->child.applied = STORE_BIRTH_INDEX;
     }
-    put(f, group, index, group == 1 ? "q" : index < BORN_AT && index % 2 == 0 ? "p"
-                                                                              : "b");
+    node_put(&f->n, group, index, group == 1 ? "q" : index < BORN_AT && index % 2 == 0 ? "p"
+                                                                                       : "b");
     s->applied = index;
 }
 

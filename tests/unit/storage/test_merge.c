@@ -47,19 +47,6 @@ static void append(struct pair *f, struct side *s, uint32_t group)
     s->open = store_append(f->n.store, &s->append) == KV_OK;
 }
 
-static void put(struct pair *f, uint32_t group, uint64_t index, const char *user_key)
-{
-    struct kv_key key;
-    uint8_t value[VALUE_HEADER_BYTES + 8];
-    struct value v = {.type = VALUE_STRING, .version_index = index, .payload = kv_slice(value + VALUE_HEADER_BYTES, 8)};
-    kv_key_range(1, kv_str(user_key), &key);
-    le64_put(value + VALUE_HEADER_BYTES, index);
-    value_header_write(kv_key_slice(&key), &v, value);
-    struct store_op op = {.kind = STORE_PUT,
-                          .row = {.class = STORE_DATA, .key = kv_key_slice(&key), .value = kv_slice(value, sizeof value)}};
-    store_apply(f->n.store, group, index, 1, index * 10, &op, 1);
-}
-
 static bool is_absorbed(const struct pair *f)
 {
     return f->left.applied >= ABSORB_AT;
@@ -75,8 +62,8 @@ static void apply(struct pair *f, struct side *s, uint32_t group)
         store_describe(f->n.store, 0, kv_buf_slice(&whole));
         kv_buf_free(&whole);
     }
-    put(f, group, index, group == 1 ? "q" : index > ABSORB_AT ? "x"
-                                                              : "b");
+    node_put(&f->n, group, index, group == 1 ? "q" : index > ABSORB_AT ? "x"
+                                                                       : "b");
     s->applied = index;
     if (group == 1 && index == FREEZE_AT) store_checkpoint(f->n.store, NULL);
 }
@@ -248,7 +235,7 @@ START_TEST(power_is_lost_while_evicted)
         if (store_group_get(f.n.store, 1, &r) && r.state == CHECKPOINT_GROUP_LIVE) { /* applied again */
             f.right.acked = r.log.last;
             f.right.applied = r.applied;
-            while (f.right.applied < f.right.acked) put(&f, 1, ++f.right.applied, "q");
+            while (f.right.applied < f.right.acked) node_put(&f.n, 1, ++f.right.applied, "q");
         }
         heir_check(&f, at);
         node_free(&f.n);
