@@ -8,6 +8,7 @@
 #include "server/map.h"
 #include "server/merge.h"
 #include "server/request.h"
+#include "server/seats.h"
 
 /* What the entries of a merge do. All of them may come twice: whoever proposed one and heard nothing proposes it again.
  *
@@ -217,7 +218,9 @@ static bool right_ends(struct group *g, const struct descriptor *right, uint32_t
     if (r == NULL || r->dead || !is_far_enough(r, right)) return false;
     requests_move(g, r);
     worker_remove_group(w, r);
-    return store_group_absorb(w->store, right->id, range_epoch) == KV_OK;
+    enum kv_err err = store_group_absorb(w->store, right->id, range_epoch);
+    seats_tell_gone(w, right->id);
+    return err == KV_OK;
 }
 
 static void absorb(struct group *g, uint64_t index, const struct command *c, struct exec *x, struct kv_reply *reply)

@@ -6,6 +6,8 @@
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 
 /* What a split must not break, beside the rows:
  *
@@ -116,7 +118,7 @@ bool birth_holds_writes(struct worker *w, struct partition *p)
 bool birth_is_unknown(const struct worker *w, uint32_t group)
 {
     struct store_group sg;
-    return store_birthmark(w->store) != 0 && !store_group_get(w->store, group, &sg);
+    return siblings_is_face(w) && peer_birthmark(w->peers, w->node_id) != 0 && !store_group_get(w->store, group, &sg);
 }
 
 static const struct descriptor_replica *voter_of(const struct descriptor *d, raft_id replica)
@@ -150,7 +152,7 @@ void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica
         return;
     const struct descriptor_replica *r = voter_of(&d, replica);
     struct kv_range range = {kv_key_slice(&d.from), kv_key_slice(&d.to)};
-    if (r == NULL || r->node != w->node_id || r->store != store_birthmark(w->store) ||
+    if (r == NULL || r->node != w->node_id || r->store != peer_birthmark(w->peers, w->node_id) || seats_forbid_birth(w, &d) ||
         store_overlap(w->store, range, 0, d.id) != UINT32_MAX)
         return;
     if (worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM))

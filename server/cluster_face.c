@@ -4,6 +4,7 @@
 #include "server/map.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/seats.h"
 
 /* A leader that this node has lost touch with is no address to send a client to: about to be replaced, it
  * would cost the client its patience. Such a request waits here for the next one, as on the other port. */
@@ -13,7 +14,7 @@ struct gate_owner cluster_face_owner(void *node, uint16_t slot)
     const struct partition *p = map_slot(w, slot);
     if (p == NULL) return (struct gate_owner){0};
     struct gate_owner owner = {.leader = map_leader(p),
-                               .is_held_here = p->group != NULL && !p->group->installing && !p->group->rowless};
+                               .is_held_here = p->group != NULL ? !p->group->installing && !p->group->rowless : seats_server(w, p) != 0};
     owner.is_led_here = owner.leader == w->node_id;
     if (!owner.is_led_here && !peer_connected(w->peers, owner.leader)) owner.leader = 0;
     return owner;
@@ -22,7 +23,7 @@ struct gate_owner cluster_face_owner(void *node, uint16_t slot)
 bool cluster_face_leads(const struct worker *w, uint32_t slot)
 {
     const struct partition *p = map_slot(w, slot);
-    return p != NULL && p->group != NULL && group_leader_node(p->group) == w->node_id;
+    return p != NULL && map_leader(p) == w->node_id;
 }
 
 bool cluster_face_range_next(void *node, uint32_t *slot, struct gate_range *out)

@@ -8,6 +8,7 @@
 #include "client/wire/message.h"
 #include "server/gate.h"
 #include "server/host.h"
+#include "server/lines.h"
 #include "server/nodes.h"
 #include "server/peer.h"
 
@@ -31,7 +32,7 @@ struct native {
     uint32_t node;         /* of a peer node; 0 = a client */
     struct joiner *joiner; /* NULL: not one that asks to join */
     bool draining;
-    struct kv_map lines; /* partition -> round it is in, twice, and one more if a write of it was refused */
+    struct kv_map lines;
     char mismatch[HELLO_MISMATCH_BYTES];
 };
 
@@ -110,26 +111,6 @@ static void send_frame(struct gate *g, struct kv_slice frame)
     host_touch(g);
 }
 
-static void *line_value(uint32_t round, bool is_refused)
-{
-    return (void *)((uintptr_t)round * 2 + is_refused);
-}
-
-/* A round is refused as a whole from its first refusal on; the next one begins when all of it came
- * back to the sender. Short of memory it is refused too. */
-static bool line_goes_on(struct native *n, const struct kv_request *r)
-{
-    uintptr_t at = (uintptr_t)kv_map_get(&n->lines, r->line);
-    if (at / 2 < r->round) return kv_map_put(&n->lines, r->line, line_value(r->round, false));
-    return at % 2 == 0;
-}
-
-static void line_refuse(struct native *n, uint32_t partition)
-{
-    uintptr_t at = (uintptr_t)kv_map_get(&n->lines, partition);
-    if (at != 0) kv_map_put(&n->lines, partition, line_value((uint32_t)(at / 2), true)); /* replaces: needs no memory */
-}
-
 static void join_submit(struct gate *g, enum kv_op op)
 {
     struct joiner *j = ((struct native *)g->state)->joiner;
@@ -169,7 +150,7 @@ static void native_reply(struct gate *g, const struct kv_reply *reply)
         join_submit(g, KV_OP_KSJOIN);
         return;
     }
-    if (peer_refuses(reply)) line_refuse(n, reply->partition);
+    if (peer_refuses(reply)) lines_refuse(&n->lines, reply->partition);
     kv_buf_clear(&n->frame);
     kv_reply_encode(reply, &n->frame);
     if (n->frame.failed) g->closing = true;
@@ -201,7 +182,7 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
         }
         r.roams = n->node == 0;
         if (r.roams) r.hops = r.round = 0; /* only nodes forward */
-        if (r.round != 0 && !line_goes_on(n, &r)) {
+        if (r.round != 0 && !lines_go_on(&n->lines, &r)) {
             struct kv_reply reply = {.id = r.id, .err = KV_NOT_LEADER, .partition = r.line, .detail = kv_str("an earlier write of its line was refused")};
             native_reply(g, &reply);
             return KV_OK;

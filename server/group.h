@@ -29,6 +29,12 @@ struct group_scrub { /* scrub.c */
     uint64_t hashes[DESCRIPTOR_REPLICAS_MAX];
 };
 
+struct seat_told { /* what a sibling has told worker 0 of its replica (seats.h) */
+    bool is_told, leads, is_stranded, serves;
+    uint32_t leader, range_epoch, conf_epoch;
+    uint64_t term;
+};
+
 struct group {
     struct worker *w;
     uint32_t id;
@@ -73,6 +79,7 @@ struct group {
     bool rowless; /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
     struct partition *at;  /* in the node's map */
+    struct seat_told seat_told;
     bool is_to_tell;       /* other nodes are to know of it (map.c) */
     uint64_t astray_until; /* what waits up to that index was proposed behind a split; 0: nothing is */
 

@@ -9,6 +9,7 @@
 #include "server/keyspaces.h"
 #include "server/peer.h"
 #include "server/request.h"
+#include "server/siblings.h"
 
 /* Connections. Invariants:
  * (1) A connection's memory lives until its socket is closed and no request points to it.
@@ -258,7 +259,7 @@ static enum kv_err config_change(void *node, struct kv_slice name, struct kv_sli
     if (value.size >= sizeof text) return KV_TOO_BIG;
     memcpy(text, value.data, value.size);
     text[value.size] = '\0';
-    return journal_set(w->journal, text, why);
+    return worker_log_levels(w, text, why);
 }
 
 static void connections(void *node, const char *name, bool (*each)(void *, struct gate *), void *context)
@@ -291,6 +292,7 @@ static void checkpoint(void *node)
 {
     struct worker *w = node;
     store_checkpoint(w->store, NULL);
+    siblings_order_checkpoint(w);
     worker_turn(w);
 }
 

@@ -7,6 +7,8 @@
 #include "server/map.h"
 #include "server/nodes.h"
 #include "server/peer_codec.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 #include "server/transfer.h"
 
 /* Rows are few and change seldom, so every change reads them all: there is one way to know something, also
@@ -119,6 +121,7 @@ void keyspaces_load(struct worker *w)
     struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
     if (g == NULL) return;
     w->keyspaces->known = w->keyspaces->known || g->applied > 0;
+    keyspaces_tell_siblings(w);
     map_tell(g);
 }
 
@@ -131,7 +134,7 @@ static bool reads_its_own(const struct worker *w)
     return g != NULL && g->applied > 0 && !g->installing && !g->rowless;
 }
 
-void keyspaces_tell(struct worker *w)
+static void tell(struct worker *w, void (*send)(struct peers *p, const struct peer_directory *d))
 {
     const struct keyspaces *k = w->keyspaces;
     struct kv_buf *bytes = calloc(k->count, sizeof *bytes);
@@ -143,10 +146,20 @@ void keyspaces_tell(struct worker *w)
         good = !bytes[i].failed;
         slices[d.count++] = kv_buf_slice(&bytes[i]);
     }
-    if (good) peers_send_directory(w->peers, &d); /* else again with the next change, or link */
+    if (good) send(w->peers, &d); /* else again with the next change, or link */
     for (uint32_t i = 1; bytes != NULL && i < k->count; i++) kv_buf_free(&bytes[i]);
     free(bytes);
     free(slices);
+}
+
+void keyspaces_tell(struct worker *w)
+{
+    tell(w, peers_send_directory);
+}
+
+void keyspaces_tell_siblings(struct worker *w)
+{
+    if (siblings_is_face(w) && keyspaces_are_known(w)) tell(w, peers_tell_siblings);
 }
 
 void keyspaces_learn(struct worker *w, const struct peer_directory *d)
@@ -166,6 +179,7 @@ void keyspaces_learn(struct worker *w, const struct peer_directory *d)
     }
     take_over(w, &fresh);
     k->known = true;
+    keyspaces_tell_siblings(w);
 }
 
 bool keyspaces_are_known(const struct worker *w)
@@ -213,6 +227,7 @@ static void destroyed(struct store_destroy *d, enum kv_err err)
     k->destroying = false;
     if (err == KV_OK)
         JOURNAL(k->w->journal, store, INFO, "partition-dropped", "group=%u", d->group);
+    seats_tell_gone(k->w, d->group);
 }
 
 static void destroy_begin(struct worker *w, uint32_t id, const struct descriptor *d)

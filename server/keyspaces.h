@@ -13,6 +13,7 @@ void keyspaces_load(struct worker *w);
 /* A node without a replica of partition 0 is told by who leads it. */
 struct peer_directory;
 void keyspaces_tell(struct worker *w);
+void keyspaces_tell_siblings(struct worker *w); /* worker 0 is the one that knows (siblings.h) */
 void keyspaces_learn(struct worker *w, const struct peer_directory *d);
 /* Its replica of partition 0 is whole and has applied something, or it was told. */
 bool keyspaces_are_known(const struct worker *w);

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "server/seats.h"
+
 struct leaving {
     struct leaving *next;
     struct worker *w;
@@ -28,6 +30,7 @@ static void destroyed(struct store_destroy *d, enum kv_err err)
 {
     struct leaving *l = container_of(d, struct leaving, destroy);
     if (err == KV_OK) JOURNAL(l->w->journal, store, INFO, "replica-left", "group=%u", d->group);
+    seats_tell_gone(l->w, d->group);
     struct leaving **link = &l->w->leaving;
     while (*link != l) link = &(*link)->next;
     *link = l->next;

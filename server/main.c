@@ -12,14 +12,14 @@
 #include "client/env/env_uv.h"
 #include "server/crash.h"
 #include "server/join.h"
+#include "server/lanes.h"
 #include "server/node.h"
 #include "server/nodes.h"
 #include "server/worker.h"
 #include "storage/checkpoint_lmdb.h"
 #include "storage/disk_uv.h"
-#include "storage/value.h"
 
-/* kvd, the node: configuration, keys, one worker on libuv. */
+/* kvd, the node: configuration, keys, its first worker on libuv; the others are lanes. */
 extern char **environ;
 
 /* Somewhat more than a put has to wait for at once: a sync of a good disk, a neighbour's answer. */
@@ -35,6 +35,7 @@ struct process {
     char clients_path[300];
     struct journal journal;
     struct worker *worker;
+    struct lanes *lanes; /* NULL: of one worker */
     bool has_others; /* the directory knows of other nodes */
     struct join *join;
     enum kv_err join_err;
@@ -189,6 +190,7 @@ static void on_wake(struct env *e)
 {
     struct process *p = e->owner;
     disk_uv_poll(p->disk);
+    if (p->worker != NULL) worker_mail(p->worker);
 }
 
 static void stopped(void *context)
@@ -233,35 +235,6 @@ static void stop_wanted(void *context)
     struct process *p = context;
     p->failed = true;
     if (p->worker != NULL) stop(p); /* a supervisor's restart reads back what the disk really holds (R15) */
-}
-
-static bool row_is_intact(enum store_class class, struct kv_slice key, struct kv_slice row)
-{
-    struct value v;
-    return class != STORE_DATA || value_read(key, row, &v) == KV_OK;
-}
-
-/* A damaged environment is no loss while others hold the same rows: this node begins with an empty
- * one, and its replicas, of which only the log knows now, get successors (R4, R21). */
-static enum kv_err open_state(struct process *p, char *why, size_t why_size)
-{
-    const struct config *c = &p->config;
-    char what[256] = "";
-    struct checkpoint_lmdb_options o = {.directory = c->node_data, .map_bytes = c->storage_map, .is_intact = row_is_intact};
-    enum kv_err err = checkpoint_lmdb_create(&o, &p->checkpoint, what, sizeof what);
-    if (err == KV_CORRUPT && (c->node_count > 1 || p->has_others)) {
-        JOURNAL(&p->journal, store, ERROR, "state-damaged",
-                "what=\"%s\" action=\"all replicas are rebuilt from other nodes; the files are kept in %s/state.damaged\"", what,
-                c->node_data);
-        err = checkpoint_lmdb_set_aside(c->node_data);
-        if (err == KV_OK) err = checkpoint_lmdb_create(&o, &p->checkpoint, what, sizeof what);
-    }
-    if (err == KV_CORRUPT)
-        snprintf(why, why_size, "%s/%s; no other node has a copy. Next: kvlog salvage %s, or restore a backup", c->node_data,
-                 what[0] != '\0' ? what : "state: damaged", c->node_data);
-    else if (err != KV_OK)
-        snprintf(why, why_size, "%s/state: %s", c->node_data, what[0] != '\0' ? what : kv_err_text(err));
-    return err;
 }
 
 static void joined(void *context, enum kv_err err)
@@ -345,7 +318,7 @@ static int run(struct process *p)
         if (p->was_refused) code = 5;
         goto close_disk;
     }
-    err = open_state(p, why, sizeof why);
+    err = lane_state_open(c, c->node_data, p->has_others, &p->journal, &p->checkpoint, why, sizeof why);
     if (err != KV_OK) goto close_disk;
     crash_watch(checkpoint_lmdb_suspect_fd(p->checkpoint));
     struct worker_options o = {.config = c,
@@ -357,12 +330,23 @@ static int run(struct process *p)
                                .journal = &p->journal,
                                .stop_wanted = stop_wanted,
                                .context = p};
-    err = worker_create(&o, &p->worker, why, sizeof why);
-    if (err != KV_OK) goto close_checkpoint;
+    struct lanes_options lanes = {.config = c,
+                                  .identity = &p->identity,
+                                  .clients = &p->clients,
+                                  .journal = &p->journal,
+                                  .env = env,
+                                  .linger_ns = linger_ns,
+                                  .has_others = p->has_others};
+    err = lanes_create(&lanes, &p->lanes);
+    lanes_connect(p->lanes, &o);
+    if (err == KV_OK) err = worker_create(&o, &p->worker, why, sizeof why);
+    if (err == KV_OK) err = lanes_open(p->lanes, p->worker, why, sizeof why);
+    if (err != KV_OK) goto close_worker;
     env_uv_signal(p->uv, SIGTERM, on_signal, p);
     env_uv_signal(p->uv, SIGINT, on_signal, p);
     env_uv_signal(p->uv, SIGHUP, on_hangup, p);
     err = worker_start(p->worker, why, sizeof why);
+    if (err == KV_OK && lanes_run(p->lanes) != KV_OK) p->failed = true;
     if (err == KV_OK) {
         JOURNAL(&p->journal, main, INFO, "serving", "version=%s node=%llu native=%s:%llu resp=%s:%llu cluster=%llu data=\"%s\"",
                 KVD_VERSION, (unsigned long long)c->node_id, c->native_host, (unsigned long long)c->native_port,
@@ -370,12 +354,14 @@ static int run(struct process *p)
                 (unsigned long long)c->resp_cluster_port, c->node_data);
         if (p->failed) stop(p);
         env_uv_run(p->uv);
+        lanes_join(p->lanes);
         JOURNAL(&p->journal, main, INFO, "stopped", "clean=%d", !p->failed);
         code = p->failed ? 1 : 0;
         why[0] = '\0';
     }
+close_worker:
     worker_destroy(p->worker);
-close_checkpoint:
+    lanes_destroy(p->lanes);
     crash_watch(-1);
     disk_uv_destroy(p->disk); /* its threads may still use the checkpoint */
     p->checkpoint->ops->destroy(p->checkpoint);

@@ -5,6 +5,8 @@
 #include "server/keyspaces.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 
 enum { TELL_MAX = 256, /* descriptors a tick, to each node */
        TELL_AGAIN_S = 10 };
@@ -14,7 +16,7 @@ struct partition *map_get(const struct worker *w, uint32_t id)
     return kv_map_get(&w->partitions, id);
 }
 
-static struct partition *make(struct worker *w, uint32_t id)
+struct partition *map_make(struct worker *w, uint32_t id)
 {
     struct partition *p = map_get(w, id);
     if (p != NULL) return p;
@@ -40,6 +42,8 @@ uint32_t map_leader(const struct partition *p)
 uint32_t map_way(const struct worker *w, const struct partition *p)
 {
     uint32_t leader = map_leader(p);
+    if (!siblings_is_face(w)) return sibling_way(0); /* which knows, and waits */
+    if (leader == w->node_id && p->seats != NULL) return seats_leader(w, p);
     if (p->group != NULL || p->told == NULL) return leader;
     if (leader != 0 && peer_connected(w->peers, leader)) return leader;
     for (uint32_t i = 0; i < p->told->replica_count; i++)
@@ -49,7 +53,8 @@ uint32_t map_way(const struct worker *w, const struct partition *p)
 
 bool map_is_out_of_touch(const struct worker *w, const struct partition *p, uint64_t now_ns)
 {
-    return p->group != NULL ? group_is_out_of_touch(p->group, now_ns) : map_way(w, p) == 0;
+    if (p->group == NULL && seats_are_stranded(w, p)) return true;
+    return p->group != NULL ? group_is_out_of_touch(p->group, now_ns) : siblings_is_face(w) && map_way(w, p) == 0;
 }
 
 /* ---- looking up ---- */
@@ -223,7 +228,7 @@ static void forget_told(struct partition *p)
 
 void map_add_group(struct worker *w, struct group *g)
 {
-    struct partition *p = make(w, g->id);
+    struct partition *p = map_make(w, g->id);
     if (p == NULL) abort(); /* out of memory at a start, or amid an entry: the log replays it exactly */
     p->group = g;
     p->has_ended = false;
@@ -257,7 +262,7 @@ void map_remove_group(struct worker *w, struct group *g)
 
 void map_tell(struct group *g)
 {
-    if (!group_leads(g) || nodes_are_one(g->w)) return;
+    if (!group_leads(g) || (nodes_are_one(g->w) && siblings_count(g->w) == 1)) return;
     g->is_to_tell = g->w->is_telling = true;
 }
 
@@ -316,7 +321,7 @@ static void learn_parents(struct worker *w, struct partition *child, const struc
 
 void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, uint64_t term)
 {
-    struct partition *p = make(w, d->id);
+    struct partition *p = map_make(w, d->id);
     if (p == NULL || keyspaces_is_gone(w, d->keyspace)) return;
     if (term >= p->term) {
         p->term = term;
@@ -363,6 +368,7 @@ void map_free(struct worker *w)
     void *v;
     while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
         free(((struct partition *)v)->told);
+        seats_free(v);
         free(v);
     }
     kv_map_free(&w->partitions);

@@ -18,6 +18,7 @@ struct line {
     uint32_t after;         /* a partition whose writes under way may be of this line, this one having been a part of it; 0: none */
 };
 
+struct seats;
 struct partition {
     uint32_t id;
     struct group *group;     /* the replica here; NULL: none */
@@ -26,9 +27,11 @@ struct partition {
     uint64_t term;           /* of that leader */
     bool has_ended;          /* what was told of it was overtaken by who holds all of its keys since: a merge */
     struct line line;
+    struct seats *seats; /* replicas on other workers of this node (seats.h); NULL: there never was one. Owned */
 };
 
 struct partition *map_get(const struct worker *w, uint32_t id); /* NULL: never heard of */
+struct partition *map_make(struct worker *w, uint32_t id);      /* heard of from now on; NULL: out of memory */
 /* The partition that holds an encoded key; NULL: not known. */
 struct partition *map_find(const struct worker *w, struct kv_slice encoded);
 /* The one that holds what lies just before the key, if it ends there; NULL: not known, or it goes on. */
@@ -41,7 +44,7 @@ static inline struct partition *map_slot(const struct worker *w, uint32_t slot) 
 }
 const struct descriptor *map_descriptor(const struct partition *p); /* NULL: not known */
 uint32_t map_leader(const struct partition *p);                     /* its node; 0: unknown */
-/* A node to forward to: the leader, else one that is connected and holds a replica; 0: none. */
+/* A node to forward to, or a worker of this one (siblings.h): the leader, else one that is connected and holds a replica; 0: none. */
 uint32_t map_way(const struct worker *w, const struct partition *p);
 /* Neither a replica here nor a link to a node that has one, or a replica without contact: others may know better. */
 bool map_is_out_of_touch(const struct worker *w, const struct partition *p, uint64_t now_ns);

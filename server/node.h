@@ -17,6 +17,8 @@ struct keyspaces;
 struct nodes;
 struct peers;
 struct request;
+struct seat_moves;
+struct siblings;
 struct worker_job;
 
 #define KVD_VERSION "0.1.0"
@@ -56,6 +58,8 @@ struct worker {
     struct env_timer tick;
     uint64_t checkpoints_seen;
 
+    struct siblings *siblings;      /* the other workers of this node; NULL: it is alone */
+    struct seat_moves *seat_moves;  /* of replicas among them (seats.c) */
     struct peers *peers;
     struct host *host;
     struct auth *auth;
@@ -102,6 +106,8 @@ struct worker_job {
 void worker_job_begin(struct worker *w, struct worker_job *j);
 void worker_job_end(struct worker_job *j);
 
+/* Log levels of all workers of this node, as journal_set(). */
+enum kv_err worker_log_levels(struct worker *w, const char *levels, const char **why);
 void worker_turn(struct worker *w); /* asks for worker_turn_end at the end of this turn */
 /* The clocks as first read since the bytes now at hand came, so that a pipeline asks once: for
  * deadlines and stamps, never for leases. Whoever takes new input forgets them first; a stamp from
@@ -122,8 +128,12 @@ bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_
                            uint64_t owed_term);
 void worker_remove_group(struct worker *w, struct group *g); /* frees it; its requests are answered */
 
+/* A sibling is poisoned, or worker 0 is: all of the node is given up (R15). */
+void worker_poison(struct worker *w);
+
 /* status.c */
-void status_json(struct worker *w, struct kv_buf *out);
+void status_groups(struct worker *w, struct kv_buf *out); /* of this worker, as members of a JSON array */
+void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others); /* others: status_groups() of its siblings, each behind a comma */
 void status_map(struct worker *w, struct kv_buf *out); /* kv_map_encode bytes */
 void status_info(void *node, bool on_cluster_face, const char *section, struct kv_buf *out);
 #endif

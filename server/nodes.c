@@ -11,6 +11,7 @@
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
+#include "server/siblings.h"
 
 enum { SEED_RETRY_MS = 1000 };
 
@@ -277,6 +278,11 @@ enum kv_err nodes_create(struct worker *w, char *why, size_t why_size)
     n->w = w;
     n->serial = 1;
     w->nodes = n;
+    if (!siblings_is_face(w)) { /* worker 0 keeps the file, and tells of changes */
+        n->m = w->o.first->nodes->m;
+        n->saved = UINT64_MAX;
+        return KV_OK;
+    }
     enum kv_err err = membership_read(w->o.disk, &n->m, why, why_size);
     if (err == KV_OK && n->m.node != w->node_id) {
         (void)snprintf(why, why_size, "%s: it is of node %u, this is node %u", file_name, n->m.node, w->node_id);

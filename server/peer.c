@@ -18,6 +18,8 @@
 #include "server/request.h"
 #include "server/rest.h"
 #include "server/scrub.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 #include "server/transfer.h"
 
 enum { BACKLOG_MAX = 64 << 20,
@@ -67,6 +69,7 @@ struct peers {
     uint32_t count;
     uint64_t serial; /* of the list of nodes they are made after */
     bool stopping;
+    struct kv_buf own, hearing; /* parts of replicas here for others here: of this turn, and those being read */
     struct peer *list[KV_NODES_MAX];
 };
 
@@ -130,6 +133,12 @@ static void forwards_park(struct peer *peer)
     kv_map_free(&old);
 }
 
+static void peer_closed(struct worker *w, uint32_t node)
+{
+    rest_peer_closed(w, node);
+    siblings_peer_event(w, node, false);
+}
+
 /* Dialled anew with jitter, at least every 200 ms, so that within a second of healing every
  * link is up again (R13). A dial that met silence has waited already. */
 static void link_drop(struct peer *peer, const char *why)
@@ -156,7 +165,7 @@ static void link_drop(struct peer *peer, const char *why)
     peer->stranger = false;
     w->env->ops->close(w->env, &l->socket);
     forwards_park(peer);
-    if (was_up && !peer->p->stopping) rest_peer_closed(w, peer->node.id);
+    if (was_up && !peer->p->stopping) peer_closed(w, peer->node.id);
 }
 
 static void on_close(struct env_conn *s, enum kv_err err)
@@ -237,10 +246,29 @@ bool peer_refuses(const struct kv_reply *reply)
 }
 
 /* It leads no more, and a quiet group would not notice. */
-static void leader_doubted(const struct peer *peer, uint32_t partition)
+static void leader_doubted(const struct worker *w, uint32_t node, uint32_t partition)
 {
-    struct group *g = worker_group(peer->p->w, partition);
-    if (g != NULL && group_leader_node(g) == peer->node.id) rest_wake(g);
+    struct group *g = worker_group(w, partition);
+    if (g != NULL && group_leader_node(g) == node) rest_wake(g);
+}
+
+void peer_answered(struct worker *w, uint32_t node, struct request *r, struct kv_reply *reply)
+{
+    bool refuses = peer_refuses(reply);
+    request_returned(r, refuses);
+    if (refuses) leader_doubted(w, node, r->partition);
+    if (refuses && sibling_is_way(node)) r->maybe = r->doubted; /* nothing is lost on that way: it was never taken */
+    bool is_told = r->body.pinned && reply->err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
+    if (reply->err != KV_OK) map_learn_leader(w, r->partition, reply->leader);
+    if (refuses && !is_told) {
+        request_park(r, KV_MS(5));
+        worker_turn(w);
+        return;
+    }
+    if (r->is_write && reply->applied == KV_APPLIED_NO && r->maybe && reply->err != KV_OK && r->tries > 1 &&
+        !(sibling_is_way(node) && !r->doubted))
+        reply->applied = KV_APPLIED_MAYBE; /* an earlier sending may have taken effect */
+    request_finish(r, reply);
 }
 
 static void forward_reply(struct peer *peer, struct kv_slice body)
@@ -253,19 +281,7 @@ static void forward_reply(struct peer *peer, struct kv_slice body)
         return;
     }
     struct request *r = kv_map_remove(&peer->forwards, reply.id);
-    if (r == NULL) return; /* its deadline passed */
-    request_returned(r, peer_refuses(&reply));
-    if (peer_refuses(&reply)) leader_doubted(peer, r->partition);
-    bool is_told = r->body.pinned && reply.err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
-    if (reply.err != KV_OK) map_learn_leader(w, r->partition, reply.leader);
-    if (peer_refuses(&reply) && !is_told) {
-        request_park(r, KV_MS(5));
-        worker_turn(w);
-        return;
-    }
-    if (r->is_write && reply.applied == KV_APPLIED_NO && r->maybe && reply.err != KV_OK && r->tries > 1)
-        reply.applied = KV_APPLIED_MAYBE; /* an earlier sending may have taken effect */
-    request_finish(r, &reply);
+    if (r != NULL) peer_answered(w, peer->node.id, r, &reply); /* else its deadline passed */
 }
 
 static void beat_answered(void *context, const struct peer_beat *beat)
@@ -303,7 +319,14 @@ static void send_nodes(struct peer *peer)
 
 void peers_send_nodes(struct peers *p)
 {
+    struct worker *w = p->w;
     for (uint32_t i = 0; i < p->count; i++) send_nodes(p->list[i]);
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) {
+        struct kv_buf bytes = {0}, *batch = siblings_batch(w, k, w->node_id);
+        nodes_put(w, &bytes);
+        if (batch != NULL && !bytes.failed) peer_put_nodes(batch, kv_buf_slice(&bytes));
+        kv_buf_free(&bytes);
+    }
 }
 
 static void on_bytes(struct env_conn *s, struct kv_slice bytes)
@@ -321,6 +344,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         JOURNAL(w->journal, peer, INFO, "link-up", "node=%u", peer->node.id);
         request_wake(w);
         map_tell_again(w);
+        siblings_peer_event(w, peer->node.id, true);
         send_nodes(peer);
     }
     link_write(peer);
@@ -403,7 +427,7 @@ static void peer_leave(struct peers *p, uint32_t at)
     link_drop(peer, "the node was removed from the cluster");
     p->list[at] = p->list[--p->count];
     if (inbound != NULL) host_drop(inbound);
-    if (!p->stopping) rest_peer_closed(p->w, peer->node.id);
+    if (!p->stopping) peer_closed(p->w, peer->node.id);
     peer_free(peer);
 }
 
@@ -417,7 +441,7 @@ static bool peers_sync(struct peers *p)
 {
     const struct nodes_entry *n;
     bool ok = true;
-    if (p->serial == nodes_serial(p->w)) return true;
+    if (p->serial == nodes_serial(p->w) || !siblings_is_face(p->w)) return true;
     for (uint32_t i = p->count; i-- > 0;) {
         n = nodes_find(p->w, p->list[i]->node.id);
         if (n == NULL || n->state == KV_NODE_REMOVED || !same_node(n, &p->list[i]->node)) peer_leave(p, i);
@@ -467,6 +491,8 @@ void peers_destroy(struct peers *p)
         peer_free(peer);
     }
     kv_arena_free(&p->arena);
+    kv_buf_free(&p->own);
+    kv_buf_free(&p->hearing);
     free(p);
 }
 
@@ -514,8 +540,8 @@ void peers_tick(struct peers *p, uint64_t now_ns)
                 peer->beat_sent_ns[++peer->beat_sent % BEATS] = now_ns;
                 struct peer_beat beat = {.sequence = peer->beat_sent,
                                          .wall_ms = env_wall_ms(p->w->env),
-                                         .birthmark = store_birthmark(p->w->store),
-                                         .full = store_is_full(p->w->store)};
+                                         .birthmark = peer_birthmark(p, p->w->node_id),
+                                         .full = store_is_full(p->w->store) || siblings_are_full(p->w)};
                 peer_put_beat(&peer->batch, &beat);
                 worker_turn(p->w);
             }
@@ -561,23 +587,84 @@ static struct peer *ready_peer(struct peers *p, uint32_t node)
     return peer;
 }
 
+/* Where parts for that node go this turn; NULL: nowhere, they are lost. */
+static struct kv_buf *ready_batch(struct peers *p, uint32_t node)
+{
+    struct worker *w = p->w;
+    if (!siblings_is_face(w)) {
+        const struct peer_facts *f = siblings_facts(w, node);
+        return node == w->node_id || (f != NULL && f->is_up) ? siblings_batch(w, 0, node) : NULL;
+    }
+    if (node == w->node_id && w->siblings != NULL) {
+        worker_turn(w);
+        return p->own.size < BACKLOG_MAX ? &p->own : NULL;
+    }
+    struct peer *peer = ready_peer(p, node);
+    return peer == NULL ? NULL : &peer->batch;
+}
+
+bool peers_hear_own(struct peers *p)
+{
+    if (p->own.size == 0) return false;
+    struct kv_buf swap = p->hearing;
+    p->hearing = p->own;
+    p->own = swap;
+    kv_buf_clear(&p->own);
+    if (!p->hearing.failed) (void)peer_receive(p, p->w->node_id, kv_buf_slice(&p->hearing), NULL);
+    kv_buf_clear(&p->hearing);
+    kv_buf_shrink(&p->hearing, 256 << 10);
+    return true;
+}
+
+bool peers_say_own(const struct peers *p)
+{
+    return p->own.size > 0;
+}
+
+void peers_pass(struct peers *p, uint32_t node, struct kv_slice parts)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        if (node != 0 && p->list[i]->node.id != node) continue;
+        struct peer *peer = ready_peer(p, p->list[i]->node.id);
+        if (peer != NULL) kv_buf_append_slice(&peer->batch, parts);
+    }
+}
+
 void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
                     const struct log_entry *entries, uint32_t entry_count)
 {
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_raft(&peer->batch, group, m, entries, entry_count);
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_raft(batch, group, m, entries, entry_count);
 }
 
 void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l)
 {
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_lost(&peer->batch, l);
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_lost(batch, l);
 }
 
 void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica)
 {
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_birth(&peer->batch, descriptor, replica);
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_birth(batch, descriptor, replica);
+}
+
+static void facts_of(const struct peer *peer, struct peer_facts *out)
+{
+    *out = (struct peer_facts){.node = peer->node.id,
+                               .is_up = peer->state == LINK_UP,
+                               .is_heard = peer->state == LINK_UP && peer->inbound != NULL,
+                               .is_full = peer->is_full,
+                               .birthmark = peer->birthmark,
+                               .seen_ns = peer->seen_ns,
+                               .backlog = peer_backlog(peer->p, peer->node.id)};
+}
+
+bool peers_facts(const struct peers *p, uint32_t index, struct peer_facts *out)
+{
+    if (index >= p->count) return false;
+    facts_of(p->list[index], out);
+    return true;
 }
 
 uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns)
@@ -589,9 +676,15 @@ uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns)
 
 uint64_t peer_birthmark(const struct peers *p, uint32_t node)
 {
+    const struct worker *w = p->w;
     const struct peer *peer = find(p, node);
-    return peer != NULL ? peer->birthmark : node == p->w->node_id ? store_birthmark(p->w->store)
-                                                                  : 0;
+    if (!siblings_is_face(w)) {
+        const struct peer_facts *f = siblings_facts(w, node);
+        return node == w->node_id ? siblings_node_birthmark(w) : f == NULL ? 0
+                                                                           : f->birthmark;
+    }
+    if (peer != NULL) return peer->birthmark;
+    return node == w->node_id && !siblings_are_impaired(w) ? store_birthmark(w->store) : 0;
 }
 
 void peers_send_directory(struct peers *p, const struct peer_directory *d)
@@ -600,10 +693,22 @@ void peers_send_directory(struct peers *p, const struct peer_directory *d)
         struct peer *peer = ready_peer(p, p->list[i]->node.id);
         if (peer != NULL) peer_put_directory(&peer->batch, d);
     }
+    peers_tell_siblings(p, d);
+}
+
+void peers_tell_siblings(struct peers *p, const struct peer_directory *d)
+{
+    struct worker *w = p->w;
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) {
+        struct kv_buf *batch = siblings_batch(w, k, w->node_id);
+        if (batch != NULL) peer_put_directory(batch, d);
+    }
 }
 
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term)
 {
+    struct kv_buf *batch = siblings_is_face(p->w) ? NULL : siblings_batch(p->w, 0, 0);
+    if (batch != NULL) peer_put_descriptor(batch, descriptor, term);
     for (uint32_t i = 0; i < p->count; i++) {
         struct peer *peer = ready_peer(p, p->list[i]->node.id);
         if (peer != NULL) peer_put_descriptor(&peer->batch, descriptor, term);
@@ -612,37 +717,41 @@ void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t
 
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s)
 {
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_scrub(&peer->batch, s);
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_scrub(batch, s);
 }
 
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s)
 {
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_snapshot(&peer->batch, s);
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_snapshot(batch, s);
 }
 
 void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m)
 {
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_merge(&peer->batch, m);
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_merge(batch, m);
 }
 
 bool peer_connected(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
-    return peer != NULL && peer->state == LINK_UP;
+    const struct peer_facts *f = siblings_facts(p->w, node);
+    if (node == p->w->node_id) return p->w->siblings != NULL; /* to a replica on another worker */
+    return peer != NULL ? peer->state == LINK_UP : f != NULL && f->is_up;
 }
 
 bool peer_is_heard(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
-    return peer != NULL && peer->state == LINK_UP && peer->inbound != NULL;
+    const struct peer_facts *f = siblings_facts(p->w, node);
+    if (node == p->w->node_id) return p->w->siblings != NULL;
+    return peer != NULL ? peer->state == LINK_UP && peer->inbound != NULL : f != NULL && f->is_heard;
 }
 
 uint32_t peer_connected_count(const struct peers *p)
 {
-    uint32_t count = 0;
+    uint32_t count = siblings_facts_connected(p->w);
     for (uint32_t i = 0; i < p->count; i++) count += p->list[i]->state == LINK_UP;
     return count;
 }
@@ -650,6 +759,8 @@ uint32_t peer_connected_count(const struct peers *p)
 uint64_t peer_backlog(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
+    const struct peer_facts *f = siblings_facts(p->w, node);
+    if (f != NULL) return f->backlog;
     if (peer == NULL || peer->socket == NULL) return 0;
     const struct link *l = container_of(peer->socket, struct link, socket);
     return peer->batch.size + peer->out.size + (l->writing ? l->sending.size : 0);
@@ -658,11 +769,14 @@ uint64_t peer_backlog(const struct peers *p, uint32_t node)
 bool peer_is_full(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
-    return peer != NULL ? peer->is_full : node == p->w->node_id && store_is_full(p->w->store);
+    const struct peer_facts *f = siblings_facts(p->w, node);
+    if (peer != NULL || f != NULL) return peer != NULL ? peer->is_full : f->is_full;
+    return node == p->w->node_id && store_is_full(p->w->store);
 }
 
 enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
 {
+    if (sibling_is_way(node)) return siblings_forward(p->w, node, r);
     struct peer *peer = ready_peer(p, node);
     if (peer == NULL) return KV_UNAVAILABLE;
     uint64_t now = env_now_ns(p->w->env);
@@ -692,6 +806,10 @@ enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
 
 void peer_forget(struct peers *p, struct request *r)
 {
+    if (sibling_is_way(r->forward_node)) {
+        siblings_forget(p->w, r);
+        return;
+    }
     struct peer *peer = find(p, r->forward_node);
     if (peer != NULL) kv_map_remove(&peer->forwards, r->context);
 }
@@ -700,15 +818,31 @@ void peer_forget(struct peers *p, struct request *r)
 
 struct receiver {
     struct peers *p;
-    struct peer *peer;
+    uint32_t node;
     struct kv_buf *reply;
 };
+
+/* Where a part goes on to that is for a replica of another worker of this node. NULL: it is for here, or, `*lost`, for
+ * nobody now. */
+static struct kv_buf *passed_on(const struct receiver *v, uint32_t index, bool *lost)
+{
+    struct kv_buf *batch = index == 0 ? NULL : siblings_batch(v->p->w, index, v->node);
+    *lost = index != 0 && batch == NULL;
+    return batch;
+}
+
+static uint32_t worker_of(const struct receiver *v, uint32_t group, raft_id replica)
+{
+    return siblings_is_face(v->p->w) && v->p->w->siblings != NULL ? seats_of(v->p->w, group, replica) : 0;
+}
 
 static void got_beat(void *context, const struct peer_beat *beat)
 {
     struct receiver *v = context;
-    v->peer->is_full = beat->full;
-    v->peer->birthmark = beat->birthmark;
+    struct peer *peer = find(v->p, v->node);
+    if (peer == NULL || v->reply == NULL) return;
+    peer->is_full = beat->full;
+    peer->birthmark = beat->birthmark;
     struct peer_beat answer = {.answers = beat->sequence, .wall_ms = env_wall_ms(v->p->w->env)};
     kv_buf_append_u8(v->reply, KV_FRAME_PEER);
     peer_put_beat(v->reply, &answer);
@@ -718,10 +852,14 @@ static void got_lost(void *context, const struct peer_lost *l)
 {
     struct receiver *v = context;
     struct group *g = worker_group(v->p->w, l->group);
+    struct kv_buf *batch;
+    bool lost;
+    for (uint32_t k = 1; siblings_is_face(v->p->w) && k < siblings_count(v->p->w); k++) /* whose leader it means is not said */
+        if (seats_is_live(v->p->w, k, l->group) && (batch = passed_on(v, k, &lost)) != NULL) peer_put_lost(batch, l);
     if (g != NULL && l->gone && g->replica == l->replica) leave_group(g);
-    if (g == NULL || l->gone || group_node_of(g, l->replica) != v->peer->node.id) return;
+    if (g == NULL || l->gone || group_node_of(g, l->replica) != v->node) return;
     if (l->owed != 0) member_rowless(g, l->replica, l->owed);
-    else if (l->unborn && birth_is_due(g, l->replica, v->peer->birthmark)) birth_send(g, l->replica);
+    else if (l->unborn && birth_is_due(g, l->replica, peer_birthmark(v->p, v->node))) birth_send(g, l->replica);
     else member_lost(g, l->replica);
 }
 
@@ -742,33 +880,37 @@ static bool awaits_birth(const struct worker *w, uint32_t group, raft_id replica
 static void got_raft(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries)
 {
     struct receiver *v = context;
+    bool lost_on_the_way;
+    struct kv_buf *batch = passed_on(v, worker_of(v, group, m->to), &lost_on_the_way);
+    if (batch != NULL) peer_put_raft(batch, group, m, entries, m->entry_count);
+    if (batch != NULL || lost_on_the_way) return;
     struct group *g = worker_group(v->p->w, group);
     bool wants = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT;
     if (g != NULL && !g->installing && !g->rowless && leave_is_due(&g->descriptor, m->from)) {
-        peer_send_lost(v->p, v->peer->node.id, &(struct peer_lost){.group = group, .replica = m->from, .gone = true});
+        peer_send_lost(v->p, v->node, &(struct peer_lost){.group = group, .replica = m->from, .gone = true});
         return;
     }
     if (g != NULL && g->replica == m->to) {
         g->heard_replica = m->from;
-        g->heard_node = v->peer->node.id;
+        g->heard_node = v->node;
         if (wants && g->rowless && !g->installing)
-            peer_send_lost(v->p, v->peer->node.id,
+            peer_send_lost(v->p, v->node,
                            &(struct peer_lost){.group = group, .replica = m->to, .owed = raft_owed_now(g->raft)});
         group_step(g, m, entries);
         return;
     }
-    if (g == NULL && merge_tells_gone(v->p->w, v->peer->node.id, group)) return;
+    if (g == NULL && merge_tells_gone(v->p->w, v->node, group)) return;
     bool asks = m->type == RAFT_PREVOTE || m->type == RAFT_VOTE;
     if (g == NULL ? !(wants || asks) || awaits_birth(v->p->w, group, m->to) : !wants || m->to < g->replica) return;
     struct peer_lost lost = {.group = group, .replica = m->to, .unborn = g == NULL && birth_is_unknown(v->p->w, group)};
-    if (wants || lost.unborn) peer_send_lost(v->p, v->peer->node.id, &lost);
+    if (wants || lost.unborn) peer_send_lost(v->p, v->node, &lost);
 }
 
 static void got_told(void *context, struct kv_slice descriptor, uint64_t term)
 {
     struct receiver *v = context;
     struct descriptor d;
-    if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->peer->node.id, term);
+    if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->node, term);
 }
 
 static void got_nodes(void *context, struct kv_slice map)
@@ -785,25 +927,40 @@ static void got_directory(void *context, const struct peer_directory *d)
 static void got_scrub(void *context, const struct peer_scrub *s)
 {
     struct receiver *v = context;
-    scrub_receive(v->p->w, v->peer->node.id, s);
+    bool lost;
+    struct kv_buf *batch = passed_on(v, worker_of(v, s->group, s->to), &lost);
+    if (batch != NULL) peer_put_scrub(batch, s);
+    else if (!lost) scrub_receive(v->p->w, v->node, s);
 }
 
 static void got_merge(void *context, const struct peer_merge *m)
 {
     struct receiver *v = context;
-    merge_receive(v->p->w, v->peer->node.id, m);
+    bool lost = false;
+    struct kv_buf *batch = m->kind != PEER_MERGE_ASK ? NULL : passed_on(v, worker_of(v, m->group, m->replica), &lost);
+    if (batch != NULL) peer_put_merge(batch, m);
+    if (batch != NULL || lost) return;
+    for (uint32_t k = 1; m->kind == PEER_MERGE_GONE && siblings_is_face(v->p->w) && k < siblings_count(v->p->w); k++)
+        if (seats_is_live(v->p->w, k, m->group) && (batch = passed_on(v, k, &lost)) != NULL) peer_put_merge(batch, m);
+    merge_receive(v->p->w, v->node, m);
 }
 
 static void got_snapshot(void *context, const struct peer_snapshot *s)
 {
     struct receiver *v = context;
-    transfer_receive(v->p->w, v->peer->node.id, s);
+    struct worker *w = v->p->w;
+    bool lost;
+    uint32_t index = worker_of(v, s->group, s->to);
+    if (!s->answer && siblings_is_face(w) && w->siblings != NULL) index = seats_place(w, s->group, s->to);
+    struct kv_buf *batch = passed_on(v, index, &lost);
+    if (batch != NULL) peer_put_snapshot(batch, s);
+    else if (!lost) transfer_receive(w, v->node, s);
 }
 
 enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, struct kv_buf *reply)
 {
-    struct receiver v = {p, find(p, node), reply};
-    if (v.peer == NULL) return KV_AUTH;
+    struct receiver v = {p, node, reply};
+    if (reply != NULL && find(p, node) == NULL) return KV_AUTH;
     struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
@@ -824,5 +981,5 @@ void peer_inbound_closed(struct peers *p, uint32_t node, const struct gate *g)
     struct peer *peer = find(p, node);
     if (peer == NULL || peer->inbound != g) return; /* it had gone over to another */
     peer->inbound = NULL;
-    if (!p->stopping) rest_peer_closed(p->w, node);
+    if (!p->stopping) peer_closed(p->w, node);
 }

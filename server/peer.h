@@ -29,12 +29,25 @@ struct peer_merge {                           /* server/merge.h */
     uint32_t range_epoch;
 };
 
+struct peer_facts { /* of a node, as its link and its heartbeats say */
+    uint32_t node;
+    bool is_up, is_heard, is_full;
+    uint64_t birthmark, seen_ns, backlog;
+};
+
+/* A sibling (siblings.h) has no links: what it sends goes through worker 0, whose facts it knows. */
 enum kv_err peers_create(struct worker *w, struct peers **out);
 void peers_start(struct peers *p);
 void peers_stop(struct peers *p);
 void peers_destroy(struct peers *p);
 void peers_tick(struct peers *p, uint64_t now_ns);
 void peers_flush(struct peers *p); /* end of turn */
+/* What replicas of this node said to each other since: they are on several workers. False: nothing. */
+bool peers_hear_own(struct peers *p);
+bool peers_say_own(const struct peers *p); /* something of that waits */
+bool peers_facts(const struct peers *p, uint32_t index, struct peer_facts *out); /* false: no more */
+/* Parts that a sibling has for that node; 0: for all nodes. */
+void peers_pass(struct peers *p, uint32_t node, struct kv_slice parts);
 
 void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct raft_msg *m,
                     const struct log_entry *entries, uint32_t entry_count);
@@ -51,13 +64,14 @@ void peers_send_nodes(struct peers *p);                        /* the list of no
 /* To all that are connected: the keyspaces, as partition 0 has them. */
 struct peer_directory;
 void peers_send_directory(struct peers *p, const struct peer_directory *d);
+void peers_tell_siblings(struct peers *p, const struct peer_directory *d); /* the same to the other workers of this node */
 /* Likewise: "I lead this partition". */
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term);
 struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);
 void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m);
-bool peer_connected(const struct peers *p, uint32_t node);
+bool peer_connected(const struct peers *p, uint32_t node); /* to this node itself, if it has several workers */
 bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);
 uint64_t peer_backlog(const struct peers *p, uint32_t node); /* bytes not yet taken by the socket */
@@ -67,8 +81,11 @@ enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r);
 /* It was not applied there, and another node may lead: the request is to be routed again. */
 bool peer_refuses(const struct kv_reply *reply);
 void peer_forget(struct peers *p, struct request *r); /* its deadline passed */
+/* What came back for a request that was forwarded to `node`, which may be a sibling's way. */
+void peer_answered(struct worker *w, uint32_t node, struct request *r, struct kv_reply *reply);
 
-/* An inbound frame of kind KV_FRAME_PEER from `node`; `reply` gets the answer frame, if any. */
+/* An inbound frame of kind KV_FRAME_PEER from `node`, or parts from another worker of this one; `reply` gets the answer
+ * frame, if any; NULL: there is none to such. */
 enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, struct kv_buf *reply);
 void peer_inbound_closed(struct peers *p, uint32_t node, const struct gate *g);
 /* How this node begins a native connection: its identity, a fresh seed, and what it says of itself, which is

@@ -12,6 +12,8 @@
 #include "server/map.h"
 #include "server/merge.h"
 #include "server/peer.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
  * one to appear. It may go round several times inside its deadline, but never again once
@@ -187,6 +189,32 @@ static bool stands_in_line(const struct request *r, struct partition *p)
     return l->sent > 0 && (l->is_refused || l->sent_to != map_way(w, p));
 }
 
+static void send_to(struct request *r, struct partition *p, uint32_t node)
+{
+    struct worker *w = r->w;
+    if (r->is_write && r->body.sequence == 0 && !sibling_is_way(node)) { /* so that a repeat is harmless */
+        memcpy(r->body.client, w->client_id, sizeof r->body.client);
+        r->body.sequence = ++w->sequence;
+        r->stamped = true;
+    }
+    if (!request_own(r)) return;
+    r->phase = KV_PHASE_FORWARD;
+    if (r->stands) {
+        r->body.line = p->id;
+        r->body.round = p->line.round + 1;
+    }
+    enum kv_err err = peer_forward(w->peers, node, r);
+    if (err == KV_BUSY) {
+        request_fail(r, err, "too much waits for the worker of its partition");
+    } else if (err != KV_OK) {
+        request_park(r, KV_MS(20));
+    } else if (r->stands) {
+        r->is_in_line = true;
+        p->line.sent++;
+        p->line.sent_to = node;
+    }
+}
+
 static void route(struct request *r, struct partition *p)
 {
     struct worker *w = r->w;
@@ -205,6 +233,10 @@ static void route(struct request *r, struct partition *p)
         group_read(g, r);
         return;
     }
+    if (!r->is_write && r->body.level == KV_LEVEL_ANY && g == NULL && seats_server(w, p) != 0) {
+        send_to(r, p, seats_server(w, p));
+        return;
+    }
     if (stands_in_line(r, p)) {
         request_park(r, 1);
         return;
@@ -214,33 +246,36 @@ static void route(struct request *r, struct partition *p)
         else group_read(g, r);
         return;
     }
-    if (g == NULL && nodes_are_one(w)) {
+    uint32_t way = map_way(w, p);
+    if (g == NULL && nodes_are_one(w) && !sibling_is_way(way)) {
         request_absent(r);
         return;
     }
-    uint32_t node = map_way(w, p);
-    if (r->body.hops >= NODE_FORWARD_HOPS_MAX || node == 0 || node == w->node_id) {
+    /* Worker 0 hands over what it was sent; the others send back what was sent to them. */
+    bool is_far = r->body.hops >= NODE_FORWARD_HOPS_MAX && !(sibling_is_way(way) && siblings_is_face(w));
+    if (is_far || way == 0 || way == w->node_id) {
         request_park(r, g != NULL ? 0 : KV_MS(50)); /* nobody says when one we have no replica of gets a leader */
         return;
     }
-    if (r->is_write && r->body.sequence == 0) { /* so that a repeat is harmless */
-        memcpy(r->body.client, w->client_id, sizeof r->body.client);
-        r->body.sequence = ++w->sequence;
-        r->stamped = true;
+    send_to(r, p, way);
+}
+
+uint32_t request_replace(struct worker *w, struct kv_slice digits)
+{
+    uint64_t node = 0, id;
+    uint32_t marked = 0, cursor = 0;
+    void *v;
+    if (!kv_parse_u64(digits, &node) || node == w->node_id) return 0;
+    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+        struct group *g = v;
+        if (!group_leads(g)) continue;
+        for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+            if (g->descriptor.replicas[i].node == node) {
+                member_lost(g, g->descriptor.replicas[i].id);
+                marked++;
+            }
     }
-    if (!request_own(r)) return;
-    r->phase = KV_PHASE_FORWARD;
-    if (r->stands) {
-        r->body.line = p->id;
-        r->body.round = p->line.round + 1;
-    }
-    if (peer_forward(w->peers, node, r) != KV_OK) {
-        request_park(r, KV_MS(20));
-    } else if (r->stands) {
-        r->is_in_line = true;
-        p->line.sent++;
-        p->line.sent_to = node;
-    }
+    return marked;
 }
 
 static bool answer_locally(struct request *r)
@@ -252,14 +287,17 @@ static bool answer_locally(struct request *r)
     const char *why = NULL;
     switch (r->body.op) {
     case KV_OP_KVMAP: status_map(w, &text); break;
-    case KV_OP_KVSTATUS: status_json(w, &text); break;
+    case KV_OP_KVSTATUS:
+        if (siblings_is_face(w)) status_json(w, &text, kv_slice(NULL, 0));
+        else status_groups(w, &text);
+        break;
     case KV_OP_KVPING:
         if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
         break;
     case KV_OP_KVLOGLEVEL: {
         struct kv_slice a = r->body.args[0];
         if (a.size < sizeof levels) memcpy(levels, a.data, a.size);
-        reply.err = a.size < sizeof levels ? journal_set(w->journal, levels, &why) : KV_TOO_BIG;
+        reply.err = a.size < sizeof levels ? worker_log_levels(w, levels, &why) : KV_TOO_BIG;
         if (reply.err == KV_OK) kv_buf_append_text(&text, "OK");
         if (reply.err != KV_BAD_ARGUMENT) break;
         snprintf(unknown, sizeof unknown, "%.*s; " JOURNAL_MODULES_TEXT ", levels error warn info debug",
@@ -267,27 +305,7 @@ static bool answer_locally(struct request *r)
         why = unknown;
         break;
     }
-    case KV_OP_KVREPLACE: {
-        uint64_t node = 0;
-        char digits[24] = "";
-        struct kv_slice a = r->body.args[0];
-        if (a.size < sizeof digits) memcpy(digits, a.data, a.size);
-        node = strtoull(digits, NULL, 10);
-        uint32_t marked = 0, cursor = 0;
-        uint64_t id;
-        void *v;
-        while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-            struct group *g = v;
-            if (!group_leads(g) || node == w->node_id) continue;
-            for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
-                if (g->descriptor.replicas[i].node == node) {
-                    member_lost(g, g->descriptor.replicas[i].id);
-                    marked++;
-                }
-        }
-        kv_buf_printf(&text, "%u", marked);
-        break;
-    }
+    case KV_OP_KVREPLACE: kv_buf_printf(&text, "%u", request_replace(w, r->body.args[0])); break;
     default: return false;
     }
     if (reply.err != KV_OK && why != NULL) reply.detail = kv_str(why);
@@ -525,6 +543,7 @@ void request_start(struct request *r)
         merge_start(r);
         return;
     }
+    if (info->kind == KV_OP_KIND_A && siblings_gather(r)) return;
     if (info->kind == KV_OP_KIND_A) {
         if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;

@@ -135,6 +135,6 @@ void rest_peer_closed(struct worker *w, uint32_t node)
 void rest_lost(struct group *g)
 {
     uint32_t leader = group_leader_node(g);
-    if (raft_is_quiet(g->raft) && !g->is_gone && leader != 0 && leader != g->w->node_id)
+    if (raft_is_quiet(g->raft) && !g->is_gone && leader != 0 && (leader != g->w->node_id || g->w->siblings != NULL))
         peer_send_lost(g->w->peers, leader, &(struct peer_lost){.group = g->id, .replica = g->replica});
 }

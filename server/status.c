@@ -9,6 +9,7 @@
 #include "server/map.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/siblings.h"
 
 /* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
 
@@ -46,10 +47,31 @@ static void replica_json(const struct group *g, const struct raft_status *s, con
                   roles[r->role], (unsigned long long)match, active ? "true" : "false");
 }
 
-void status_json(struct worker *w, struct kv_buf *out)
+/* Of all workers together. */
+static void stats_sum(const struct worker *w, struct store_stats *st)
+{
+    store_stats(w->store, st);
+    for (uint32_t k = 1; k < siblings_count(w); k++) {
+        const struct store_stats *x = &siblings_state(w, k)->stats;
+        st->log_bytes += x->log_bytes;
+        st->checkpoint_bytes += x->checkpoint_bytes;
+        st->memtable_bytes += x->memtable_bytes;
+        st->frozen_bytes += x->frozen_bytes;
+        st->checkpoints += x->checkpoints;
+        st->syncs += x->syncs;
+        st->appends += x->appends;
+    }
+}
+
+static bool is_full(const struct worker *w)
+{
+    return store_is_full(w->store) || siblings_are_full(w);
+}
+
+void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others)
 {
     struct store_stats st;
-    store_stats(w->store, &st);
+    stats_sum(w, &st);
     uint64_t now = env_now_ns(w->env), id = store_id(w->store);
     uint8_t store[8];
     uint32_t keyspaces;
@@ -62,23 +84,32 @@ void status_json(struct worker *w, struct kv_buf *out)
     kv_json_string(out, kv_str(w->config->cluster_name));
     kv_buf_printf(out,
                   ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
-                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"groups\":[",
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"workers\":%u,\"directory\":%llu,\"groups\":[",
                   KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
-                  store_is_full(w->store) ? "true" : "false", w->clock.alarm ? "true" : "false",
+                  is_full(w) ? "true" : "false", w->clock.alarm ? "true" : "false",
                   (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
-                  peer_connected_count(w->peers), (unsigned long long)directory);
+                  peer_connected_count(w->peers), siblings_count(w), (unsigned long long)directory);
+    status_groups(w, out);
+    if (w->groups.count == 0 && others.size > 0) others = kv_slice(others.data + 1, others.size - 1);
+    kv_buf_append_slice(out, others);
+    kv_buf_append_text(out, "]}");
+}
+
+void status_groups(struct worker *w, struct kv_buf *out)
+{
     const char *comma = "";
+    uint64_t now = env_now_ns(w->env);
     struct group **groups = groups_sorted(w);
     for (uint32_t n = 0; groups != NULL && groups[n] != NULL; n++) {
         const struct group *g = groups[n];
         struct raft_status s;
         raft_status(g->raft, now, &s);
         kv_buf_printf(out,
-                      "%s{\"id\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
+                      "%s{\"id\":%u,\"worker\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
                       "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"quiet\":%s,\"replicas\":[",
-                      comma, g->id, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
+                      comma, g->id, w->o.index, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
                       (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)g->applied,
                       (unsigned long long)s.last, (unsigned long long)s.compacted, g->descriptor.range_epoch, g->descriptor.conf_epoch,
                       s.lease_held ? "true" : "false", s.quiet ? "true" : "false");
@@ -90,7 +121,6 @@ void status_json(struct worker *w, struct kv_buf *out)
         comma = ",";
     }
     free(groups);
-    kv_buf_append_text(out, "]}");
 }
 
 /* All partitions this node knows: its own, and those that others told of. */
@@ -186,7 +216,7 @@ void status_info(void *node, bool on_cluster_face, const char *section, struct k
 {
     struct worker *w = node;
     struct store_stats st;
-    store_stats(w->store, &st);
+    stats_sum(w, &st);
     uint64_t uptime = (env_now_ns(w->env) - w->started_ns) / 1000000000u;
     if (section_is(section, "server"))
         kv_buf_printf(out,
@@ -216,9 +246,9 @@ void status_info(void *node, bool on_cluster_face, const char *section, struct k
                       "kvd_checkpoints:%llu\r\nkvd_log_syncs:%llu\r\nkvd_log_appends:%llu\r\nkvd_disk_full:%d\r\n\r\n",
                       (unsigned long long)st.log_bytes, (unsigned long long)st.checkpoint_bytes,
                       (unsigned long long)st.checkpoints, (unsigned long long)st.syncs, (unsigned long long)st.appends,
-                      store_is_full(w->store));
+                      is_full(w));
     if (section_is(section, "replication")) {
-        uint32_t led = 0, led_by = 0, cursor = 0;
+        uint32_t led = 0, led_by = 0, cursor = 0, count = w->groups.count;
         uint64_t id;
         void *v;
         while (kv_map_next(&w->groups, &cursor, &id, &v)) {
@@ -226,10 +256,15 @@ void status_info(void *node, bool on_cluster_face, const char *section, struct k
             led += group_leads(g);
             led_by += g->leader != 0;
         }
+        for (uint32_t k = 1; k < siblings_count(w); k++) {
+            led += siblings_state(w, k)->leads;
+            led_by += siblings_state(w, k)->led_by;
+            count += siblings_state(w, k)->groups;
+        }
         kv_buf_printf(out,
-                      "# Replication\r\nrole:master\r\nconnected_slaves:%u\r\nkvd_groups:%u\r\nkvd_groups_led:%u\r\n"
+                      "# Replication\r\nrole:master\r\nconnected_slaves:%u\r\nkvd_workers:%u\r\nkvd_groups:%u\r\nkvd_groups_led:%u\r\n"
                       "kvd_groups_with_leader:%u\r\nkvd_clock_alarm:%d\r\nkvd_clock_ahead_ms:%lld\r\n\r\n",
-                      peer_connected_count(w->peers), w->groups.count, led, led_by, w->clock.alarm,
+                      peer_connected_count(w->peers), siblings_count(w), count, led, led_by, w->clock.alarm,
                       (long long)w->clock.ahead_ms);
     }
     info_process(w, section, out);

@@ -18,6 +18,8 @@
 #include "server/request.h"
 #include "server/rest.h"
 #include "server/scrub.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 #include "server/transfer.h"
 
 /* The turn. Whatever arrived is stepped at once; at the end of the turn every group that
@@ -84,6 +86,7 @@ static void pump(struct worker *w)
         g->is_dirty = false;
         if (!g->dead) {
             group_pump(g);
+            if (!siblings_is_face(w)) seats_tell(g);
             continue;
         }
         rest_lost(g);
@@ -107,6 +110,7 @@ static void turn_end(struct env_task *t)
     w->in_turn = true;
     w->turns++;
     worker_clock_forget(w);
+    peers_hear_own(w->peers);
     if (w->map_is_stale) map_settle(w);
     if (w->woken) {
         w->woken = false;
@@ -119,9 +123,10 @@ static void turn_end(struct env_task *t)
     pump(w); /* what an inline sync made durable */
     host_flush(w->host);
     peers_flush(w->peers);
+    siblings_flush(w);
     w->in_turn = false;
     worker_clock_forget(w);
-    if (w->dirty != NULL || w->woken || log_has_queued(store_log(w->store))) worker_turn(w);
+    if (w->dirty != NULL || w->woken || log_has_queued(store_log(w->store)) || peers_say_own(w->peers)) worker_turn(w);
 }
 
 void worker_add_group(struct worker *w, struct group *g)
@@ -131,6 +136,7 @@ void worker_add_group(struct worker *w, struct group *g)
     if (g->id == KV_PARTITION_SYSTEM && !g->rowless) keyspaces_load(w);
     keyspaces_look_again(w);
     group_touch(g);
+    seats_tell(g);
 }
 
 void worker_remove_group(struct worker *w, struct group *g)
@@ -152,7 +158,9 @@ void worker_remove_group(struct worker *w, struct group *g)
     for (struct request *r = g->acks_head; r != NULL; r = r->queue_next) r->state = REQUEST_NEW;
     kv_map_remove(&w->groups, g->id);
     map_remove_group(w, g);
+    uint32_t id = g->id;
     group_close(g);
+    seats_tell_gone(w, id);
 }
 
 /* ---- the first start ---- */
@@ -259,6 +267,21 @@ static void store_poisoned(void *context, enum kv_err err)
     if (w->o.stop_wanted != NULL) w->o.stop_wanted(w->o.context);
 }
 
+void worker_poison(struct worker *w)
+{
+    if (w->poisoned) return;
+    JOURNAL(w->journal, store, ERROR, "poisoned-beside", "action=\"another worker's disk failed: all of the node stops acknowledging\"");
+    w->poisoned = true;
+    if (w->o.stop_wanted != NULL) w->o.stop_wanted(w->o.context);
+}
+
+enum kv_err worker_log_levels(struct worker *w, const char *levels, const char **why)
+{
+    enum kv_err err = journal_set(w->journal, levels, why);
+    if (err == KV_OK) siblings_order_levels(w, levels);
+    return err;
+}
+
 static uint64_t store_now(void *context)
 {
     return env_now_ns(((struct worker *)context)->env);
@@ -314,6 +337,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
         uint64_t r = worker_random(w);
         memcpy(w->client_id + i, &r, 8);
     }
+    uint64_t share = siblings_count(w); /* what is said of a node's memory and disk is for all of its workers */
     enum kv_err err = nodes_create(w, why, why_size);
     if (err != KV_OK) goto fail;
     struct store_options so = {.disk = o->disk,
@@ -321,17 +345,19 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
                                .now_ns = store_now,
                                .poisoned = store_poisoned,
                                .context = w,
-                               .memtable_bytes_max = o->config->storage_memtable,
+                               .memtable_bytes_max = o->config->storage_memtable / share,
                                .dedup_retention_ms = dedup_retention_ms,
                                .is_original = nodes_are_one(w) || o->config->bootstrap,
-                               .reserve_bytes = o->config->storage_reserve,
+                               .reserve_bytes = o->config->storage_reserve / share,
                                .log = {.segment_bytes = o->config->storage_segment,
                                        .segment_bytes_max = o->config->storage_segment_max,
-                                       .cache_bytes_max = o->config->storage_log_cache}};
+                                       .cache_bytes_max = o->config->storage_log_cache / share}};
     err = store_open(&so, worker_random(w), w->node_id, &w->store);
     if (err != KV_OK) {
         const char *what = w->store == NULL ? NULL : store_damage(w->store);
-        snprintf(why, why_size, "cannot open the data in %s: %s%s%s%s", o->config->node_data,
+        char part[16] = "";
+        if (!siblings_is_face(w)) snprintf(part, sizeof part, "/worker-%u", o->index);
+        snprintf(why, why_size, "cannot open the data in %s%s: %s%s%s%s", o->config->node_data, part,
                  err == KV_CONFLICT ? "it belongs to another node" : kv_err_text(err), what != NULL ? " (" : "",
                  what != NULL ? what : "", what != NULL ? ")" : "");
         goto fail;
@@ -340,6 +366,9 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
         le64_put(w->cluster_id, store_id(w->store));
         le64_put(w->cluster_id + 8, ~store_id(w->store));
     }
+    if (!siblings_is_face(w)) memcpy(w->cluster_id, o->first->cluster_id, sizeof w->cluster_id);
+    err = siblings_is_face(w) ? workers_check(w, why, why_size) : KV_OK;
+    if (err != KV_OK) goto fail;
     if (store_damage(w->store) != NULL)
         JOURNAL(w->journal, store, ERROR, "damage", "what=\"%s\"", store_damage(w->store));
     snprintf(why, why_size, "out of memory");
@@ -347,7 +376,8 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     w->auth = auth_create(w);
     w->keyspaces = keyspaces_create(w);
     if (w->auth == NULL || w->keyspaces == NULL) goto fail;
-    err = peers_create(w, &w->peers);
+    err = siblings_create(w);
+    if (err == KV_OK) err = peers_create(w, &w->peers);
     if (err == KV_OK) err = host_create(w, &w->host);
     if (err == KV_OK) err = open_groups(w, why, why_size);
     if (err != KV_OK) goto fail;
@@ -364,11 +394,16 @@ enum kv_err worker_start(struct worker *w, char *why, size_t why_size)
     if (single || (w->config->bootstrap && store_is_fresh(w->store)))
         for (uint32_t p = 0; p <= KV_PARTITIONS_DEFAULT; p++) {
             struct store_group sg;
+            if (p % siblings_count(w) != w->o.index) continue; /* spread from the start, partition 0 at worker 0 */
             if (!store_group_get(w->store, p, &sg)) create_group(w, p);
         }
-    enum kv_err err = host_listen(w->host, why, why_size);
+    siblings_receive(w); /* what is where, before anybody asks */
+    enum kv_err err = siblings_is_face(w) ? host_listen(w->host, why, why_size) : KV_OK;
     if (err != KV_OK) return err;
     peers_start(w->peers);
+    seats_tell_all(w);
+    siblings_tick(w, env_now_ns(w->env));
+    siblings_flush(w);
     w->env->ops->timer_start(w->env, &w->tick, KV_MS(NODE_TICK_MS));
     worker_turn(w);
     return KV_OK;
@@ -421,7 +456,9 @@ static void stop_step(struct worker *w, uint64_t now_ns)
 {
     bool late = now_ns >= w->stop_deadline_ns || w->poisoned; /* poisoned: no answer is coming */
     bool others = !nodes_are_one(w) && !w->poisoned;
-    if (others && !late && now_ns + KV_SECONDS(2) < w->stop_deadline_ns && hand_over(w, now_ns)) return;
+    bool hands_over = others && !late && now_ns + KV_SECONDS(2) < w->stop_deadline_ns;
+    if (hands_over && (hand_over(w, now_ns) || siblings_lead(w))) return;
+    if (!siblings_is_face(w)) return; /* until worker_end() */
     if (!w->host_stopped) {
         w->host_stopped = true;
         host_stop(w->host);
@@ -430,6 +467,7 @@ static void stop_step(struct worker *w, uint64_t now_ns)
     if (w->closing) {
         if (!host_is_empty(w->host) && !late) return;
         w->env->ops->timer_stop(w->env, &w->tick);
+        siblings_end(w);
         void (*stopped)(void *) = w->stopped;
         w->stopped = NULL;
         if (stopped != NULL) stopped(w->stopped_context);
@@ -473,9 +511,24 @@ static void tick(struct env_timer *t)
     transfer_expire_inbound(w, now);
     keyspaces_tick(w);
     nodes_tick(w);
+    siblings_tick(w, now);
     release_log(w);
     worker_turn(w);
     if (w->stopping && !yields) stop_step(w, now); /* what was yielded leaves first */
+}
+
+void worker_mail(struct worker *w)
+{
+    siblings_receive(w);
+}
+
+void worker_end(struct worker *w)
+{
+    if (w->closing) return;
+    w->closing = true;
+    request_drop_all(w);
+    w->env->ops->timer_stop(w->env, &w->tick);
+    if (w->o.ended != NULL) w->o.ended(w->o.context);
 }
 
 void worker_recheck_clients(struct worker *w)
@@ -531,6 +584,7 @@ void worker_destroy(struct worker *w)
     auth_destroy(w->auth);
     keyspaces_destroy(w->keyspaces);
     nodes_destroy(w->nodes);
+    siblings_destroy(w);
     fan_free_cursors(w);
     exec_free(&w->exec);
     kv_buf_free(&w->exec_reply);

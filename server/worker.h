@@ -11,6 +11,7 @@
  * the links to the other nodes and the client connections. Everything it touches comes
  * through env, disk and checkpoint, so the same code runs on libuv and in the simulator. */
 struct worker;
+struct mailbox;
 
 struct worker_options { /* all outlive the worker */
     const struct config *config;
@@ -23,12 +24,21 @@ struct worker_options { /* all outlive the worker */
     void (*stop_wanted)(void *context); /* poisoned or told to stop: call worker_stop() */
     void *context;
     bool keeps_history; /* for worker_group_next(): a hash over every applied entry costs as much as its checksum */
+    /* A node of several workers (siblings.h): which of how many this one is; count 0 or 1: it is alone. */
+    uint32_t index, count;
+    struct worker *first;                   /* of the others: worker 0, which was created before them; looked at by worker_create() alone */
+    struct mailbox *const *in, *const *out; /* by who is at the other end: of worker 0 one for each of the others, of them [0] */
+    void (*ended)(void *context);           /* of the others, once: worker 0 has stopped, and so has this one */
 };
 
 /* Recovers the store and its groups; blocking, before the loop runs. KV_CORRUPT, KV_VERSION, KV_CONFLICT
  * (another node's data), KV_IO, KV_BUSY (address in use): `why` says what and where. */
 enum kv_err worker_create(const struct worker_options *o, struct worker **out, char *why, size_t why_size);
-enum kv_err worker_start(struct worker *w, char *why, size_t why_size); /* listens, dials, ticks */
+/* All workers of a node were created and none has started: the data directory is of so many, and each has its own store.
+ * KV_CONFLICT, KV_IO: `why`. */
+enum kv_err worker_record(struct worker *const *workers, uint32_t count, char *why, size_t why_size);
+enum kv_err worker_start(struct worker *w, char *why, size_t why_size); /* listens, dials, ticks; worker 0 last */
+void worker_mail(struct worker *w);                                     /* on its loop: something came in a mailbox */
 void worker_recheck_clients(struct worker *w); /* o.clients has changed */
 /* Hands leadership over, answers what is open, closes; `stopped` runs once, within 5 s. */
 void worker_stop(struct worker *w, void (*stopped)(void *context), void *context);

@@ -354,6 +354,17 @@ bool store_group_next(const struct store *s, uint32_t *cursor, uint32_t *group)
     return false;
 }
 
+bool store_group_next_known(const struct store *s, uint32_t *cursor, uint32_t *group)
+{
+    while (*cursor < s->group_count) {
+        const struct group *g = s->ordered[(*cursor)++];
+        if (g->creating) continue;
+        *group = g->group;
+        return true;
+    }
+    return false;
+}
+
 void store_describe(struct store *s, uint32_t group, struct kv_slice descriptor)
 {
     struct group *g = group_find(s, group);

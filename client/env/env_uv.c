@@ -475,6 +475,22 @@ void env_uv_run(struct env_uv *e)
     uv_run(&e->loop, UV_RUN_DEFAULT);
 }
 
+static void on_thread(void *arg)
+{
+    env_uv_run(arg);
+}
+
+enum kv_err env_uv_spawn(struct env_uv *e)
+{
+    return uv_thread_create(&e->thread, on_thread, e) == 0 ? KV_OK : KV_NO_SPACE;
+}
+
+void env_uv_join(struct env_uv *e)
+{
+    int failed = uv_thread_join(&e->thread);
+    assert(failed == 0);
+}
+
 void env_uv_run_once(struct env_uv *e)
 {
     e->once = true;

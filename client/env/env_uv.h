@@ -11,6 +11,9 @@ struct env_uv;
 enum kv_err env_uv_create(struct env_uv **out);
 struct env *env_uv_env(struct env_uv *e);
 void env_uv_run(struct env_uv *e);      /* until env_uv_stop(), from the owning thread */
+/* env_uv_run() on a thread of its own, until env_uv_stop() is called there; then env_uv_join(). KV_NO_SPACE: no thread. */
+enum kv_err env_uv_spawn(struct env_uv *e);
+void env_uv_join(struct env_uv *e);
 void env_uv_run_once(struct env_uv *e); /* one turn; blocks until something happens */
 /* For env_uv_run(): while things keep coming within `ns` of the loop having nothing to do, it waits for
  * that long awake, yielding, before it sleeps. 0, the default, never does. */

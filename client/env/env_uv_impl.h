@@ -19,6 +19,7 @@ struct uv_watch;
 struct env_uv {
     struct env env;
     uv_loop_t loop;
+    uv_thread_t thread;   /* of env_uv_spawn() */
     int wake_fd;          /* an eventfd, written by whoever wakes the loop */
     uv_poll_t wake;
     uv_timer_t clock;     /* one for the earliest of `timers` */
