@@ -56,7 +56,7 @@ static void partition_see(const struct worker *w, const struct partition *p, uin
     const struct descriptor *d = map_descriptor(p);
     *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace, left), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
     for (uint32_t i = 0; i < d->replica_count; i++) {
-        if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
+        if (d->replicas[i].role == DESCRIPTOR_VOTER && d->replicas[i].succeeds == 0) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;
     }
 }

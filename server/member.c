@@ -12,12 +12,12 @@
  * the old one stopped.
  *
  *   voter lost, nobody to succeed it     -> add a learner on its node, under the next id
- *   a move is asked for (KVMOVE)         -> likewise on another node, to succeed one or none
+ *   a move is asked for (KVMOVE)         -> likewise on another node, to succeed one or none; or on its own node, on another worker
  *   learner says it holds nothing        -> stream it a snapshot
  *   any says that it has no rows         -> likewise: it never stopped to be a member
  *   learner's node refuses it            -> what stands there under its id is damaged: a new id
  *   learner caught up                    -> joint: the learner comes in, whom it succeeds goes
- *   who is to go leads                   -> it hands over first
+ *   who is to go leads                   -> it hands over first; is it alone, its successor comes in beside it before
  *   joint applied                        -> leave joint
  *
  * Leadership goes back to the first voter of the descriptor once that has been stable. */
@@ -131,6 +131,21 @@ static bool is_caught_up(const struct raft_status *s, raft_id id)
     return p != NULL && p->active && p->match != 0 && p->match + CAUGHT_UP_ENTRIES >= s->last;
 }
 
+static uint32_t voters_of(const struct descriptor *d)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < d->replica_count; i++) count += d->replicas[i].role == DESCRIPTOR_VOTER;
+    return count;
+}
+
+/* One that came in beside the voter whose place it takes. */
+static bool is_beside(const struct descriptor *d, uint32_t voter)
+{
+    for (uint32_t i = 0; i < d->replica_count; i++)
+        if (d->replicas[i].role == DESCRIPTOR_VOTER && d->replicas[i].succeeds == d->replicas[voter].id) return true;
+    return false;
+}
+
 /* Who is to go does not lead: the next leader finds everything in the descriptor. */
 static bool lead_elsewhere(struct group *g)
 {
@@ -150,10 +165,30 @@ static bool raise_learner(struct group *g, const struct raft_status *s, uint32_t
     }
     if (!is_caught_up(s, l->id)) return false;
     int goes = predecessor(&d, l);
-    if (goes >= 0 && d.replicas[goes].id == g->replica) return lead_elsewhere(g);
+    bool is_alone = goes >= 0 && d.replicas[goes].id == g->replica && voters_of(&d) == 1;
+    if (goes >= 0 && d.replicas[goes].id == g->replica && !is_alone) return lead_elsewhere(g);
     l->role = DESCRIPTOR_VOTER_INCOMING;
-    l->succeeds = 0;
-    if (goes >= 0) d.replicas[goes].role = DESCRIPTOR_VOTER_OUTGOING;
+    l->succeeds = is_alone ? g->replica : 0;
+    if (goes >= 0 && !is_alone) {
+        d.replicas[goes].role = DESCRIPTOR_VOTER_OUTGOING;
+        if (d.replicas[goes].node == l->node) { /* who led by preference goes on to */
+            struct descriptor_replica was = d.replicas[goes];
+            d.replicas[goes] = *l;
+            *l = was;
+        }
+    }
+    propose(g, &d, "joint");
+    return true;
+}
+
+/* Its successor is beside it: now one of them leads, and the other one goes. */
+static bool end_beside(struct group *g, uint32_t voter)
+{
+    struct descriptor d = g->descriptor;
+    if (d.replicas[voter].id == g->replica) return lead_elsewhere(g);
+    for (uint32_t i = 0; i < d.replica_count; i++)
+        if (d.replicas[i].succeeds == d.replicas[voter].id) d.replicas[i].succeeds = 0;
+    d.replicas[voter].role = DESCRIPTOR_VOTER_OUTGOING;
     propose(g, &d, "joint");
     return true;
 }
@@ -177,6 +212,7 @@ static bool step(struct group *g, const struct raft_status *s)
         const struct descriptor_replica *r = &g->descriptor.replicas[i];
         bool done = false;
         if (r->role == DESCRIPTOR_LEARNER) done = raise_learner(g, s, i);
+        else if (r->role == DESCRIPTOR_VOTER && is_beside(&g->descriptor, i)) done = end_beside(g, i);
         else if (r->role == DESCRIPTOR_VOTER && g->lost[i] && r->id != g->replica && successor(&g->descriptor, i) < 0 &&
                  quorum_without(g, s, i))
             done = add_learner(g, r->node, r->id);
@@ -223,14 +259,16 @@ static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t f
     if (to == 0) return end_replica(g, s, from, why);
     int there = on_node(d, to, false), coming = on_node(d, to, true), goes = from == 0 ? -1 : on_node(d, from, false);
     *why = "a voter of it is on that node already";
-    if (there >= 0) return from != 0 && goes < 0 ? KV_OK : KV_CONDITION; /* done before */
+    if (there >= 0 && from != to) return from != 0 && goes < 0 ? KV_OK : KV_CONDITION; /* done before */
     raft_id succeeds = goes < 0 ? 0 : d->replicas[goes].id;
+    *why = "that node has one worker: there is nowhere else on it";
+    if (from == to && peer_workers(g->w->peers, to) < 2) return KV_CONDITION;
     *why = "another replica is on its way to that node";
     if (coming >= 0) return d->replicas[coming].succeeds == succeeds ? KV_OK : KV_CONDITION; /* asked before */
     *why = "no voter of it is on the node that it is to leave";
     if (from != 0 && goes < 0) return KV_NOT_FOUND;
     *why = "another replica is on its way to take that one's place";
-    if (goes >= 0 && successor(d, (uint32_t)goes) >= 0) return KV_CONDITION;
+    if (goes >= 0 && (successor(d, (uint32_t)goes) >= 0 || is_beside(d, (uint32_t)goes))) return KV_CONDITION;
     *why = "this partition's leader is not connected to that node";
     if (!peer_connected(g->w->peers, to) && to != g->w->node_id) return KV_CONDITION;
     *why = "it has as many replicas as there may be";
@@ -262,7 +300,7 @@ void member_move(struct group *g, struct request *r)
     enum kv_err err = KV_BAD_ARGUMENT;
     bool parsed = kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to));
     if (leads) to = 0;
-    if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from != to) {
+    if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from + to > 0) {
         why = "its replicas are being changed; ask again in a moment";
         bool busy = s.conf_pending || s.transferring || descriptor_is_joint(&g->descriptor) || g->lead_index == 0 ||
                     g->applied < g->lead_index || g->descriptor.frozen_merge != 0;
@@ -301,7 +339,8 @@ static const struct descriptor_replica *preferred(const struct group *g)
     for (uint32_t i = 0; i < g->descriptor.replica_count && first == NULL; i++)
         if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER) first = &g->descriptor.replicas[i];
     bool can = first != NULL && first->id != g->replica &&
-               successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) < 0 && peer_connected(g->w->peers, first->node) &&
+               successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) < 0 &&
+               !is_beside(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) && peer_connected(g->w->peers, first->node) &&
                !peer_is_full(g->w->peers, first->node);
     return can ? first : NULL;
 }
@@ -309,7 +348,7 @@ static const struct descriptor_replica *preferred(const struct group *g)
 bool member_wants(const struct group *g)
 {
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
-        if (g->lost[i] || g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) return true;
+        if (g->lost[i] || g->descriptor.replicas[i].role != DESCRIPTOR_VOTER || g->descriptor.replicas[i].succeeds != 0) return true;
     return preferred(g) != NULL;
 }
 

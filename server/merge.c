@@ -9,8 +9,11 @@
 #include "server/birth.h"
 #include "server/map.h"
 #include "server/request.h"
+#include "server/seats.h"
+#include "server/siblings.h"
 
-/* KVMERGE, at the node that was asked: an id from partition 0's allocator, FREEZE, then all nodes are asked until each has
+/* KVMERGE, at the node that was asked: each node of several workers is asked until its replicas of both are on one of them (R20), then
+ * come an id from partition 0's allocator, FREEZE, then all nodes are asked until each has
  * it in a checkpoint, ABSORB. Whatever goes wrong behind the FREEZE, VOID says how it stands, and UNFREEZE follows where
  * nothing can happen any more. A driver that dies leaves that to whoever leads the right side. */
 enum { MERGE_MS = 10000,     /* for all of it */
@@ -49,7 +52,8 @@ struct merge {
     struct merge *next, **link;
     struct worker *w;
     struct request *asker; /* NULL: gave up waiting */
-    enum merge_phase { MERGE_ID,
+    enum merge_phase { MERGE_BESIDE,
+                       MERGE_ID,
                        MERGE_FREEZE,
                        MERGE_ASK,
                        MERGE_ABSORB,
@@ -61,6 +65,12 @@ struct merge {
     struct kv_key at, from; /* where the sides meet, and where the left one begins */
     struct descriptor right;
     bool frozen[DESCRIPTOR_REPLICAS_MAX]; /* of its replicas, durably */
+    uint32_t left_count;
+    struct {
+        uint32_t node;
+        raft_id replica; /* of the left side, as of conf_epoch */
+        bool is_beside;
+    } lefts[DESCRIPTOR_REPLICAS_MAX];
     struct kv_slice right_bytes;          /* of `right`, owned */
     char conf_text[16];
     struct kv_slice args[5];
@@ -131,7 +141,7 @@ static void answered(struct request *r, const struct kv_reply *reply);
 
 static void step(struct merge *m, enum merge_phase phase)
 {
-    static const enum kv_op ops[] = {KV_OP_KVINCR, KV_OP_FREEZE, KV_OP_NONE, KV_OP_ABSORB, KV_OP_VOID, KV_OP_UNFREEZE};
+    static const enum kv_op ops[] = {KV_OP_NONE, KV_OP_KVINCR, KV_OP_FREEZE, KV_OP_NONE, KV_OP_ABSORB, KV_OP_VOID, KV_OP_UNFREEZE};
     uint64_t now = env_now_ns(m->w->env), left_ns = m->until_ns > now ? m->until_ns - now : 1;
     uint32_t keyspace = KV_KEYSPACE_SYSTEM, count = 2;
     m->phase = phase;
@@ -217,18 +227,59 @@ static void answered(struct request *r, const struct kv_reply *reply)
         return;
     case MERGE_VOID: voided(m, reply); return;
     case MERGE_UNFREEZE: end(m); return;
+    case MERGE_BESIDE:
     case MERGE_ASK: break;
     }
 }
 
 /* ---- is it frozen everywhere ---- */
 
-static bool is_frozen(struct worker *w, uint32_t group, raft_id replica, uint64_t merge, uint64_t index)
+/* It stays so: a replica never changes its worker, the frozen side's are not replaced, and ABSORB takes effect only while the left
+ * side's are those that were asked for. */
+static bool is_beside_left(const struct worker *w, const struct peer_merge *q)
 {
-    const struct group *g = worker_group(w, group);
+    const struct group *left = worker_group(w, q->left);
+    return siblings_count(w) == 1 || (left != NULL && left->replica == q->left_replica && !left->dead);
+}
+
+static bool is_frozen(struct worker *w, const struct peer_merge *q)
+{
+    const struct group *g = worker_group(w, q->group);
     struct store_group sg;
-    return g != NULL && g->replica == replica && !g->dead && !g->installing && !g->rowless && g->descriptor.frozen_merge == merge &&
-           store_group_get(w->store, group, &sg) && sg.state == CHECKPOINT_GROUP_LIVE && sg.checkpointed >= index;
+    return g != NULL && g->replica == q->replica && !g->dead && !g->installing && !g->rowless && g->descriptor.frozen_merge == q->merge &&
+           is_beside_left(w, q) && store_group_get(w->store, q->group, &sg) && sg.state == CHECKPOINT_GROUP_LIVE && sg.checkpointed >= q->index;
+}
+
+static raft_id left_at(const struct merge *m, uint32_t node)
+{
+    for (uint32_t i = 0; i < m->left_count; i++)
+        if (m->lefts[i].node == node) return m->lefts[i].replica;
+    return 0;
+}
+
+/* Before anything stands still for it. */
+static void beside_all(struct merge *m, uint64_t now_ns)
+{
+    struct worker *w = m->w;
+    uint32_t missing = 0, node = 0;
+    bool asks = now_ns >= m->asked_ns + KV_MS(ASK_MS);
+    if (asks) m->asked_ns = now_ns;
+    for (uint32_t i = 0; i < m->left_count; i++) {
+        struct peer_merge q = {.kind = PEER_MERGE_BESIDE, .group = m->right.id, .left = m->words.name.left};
+        bool is_one = peer_workers(w->peers, m->lefts[i].node) == 1;
+        if (is_one || (m->lefts[i].node == w->node_id && seats_are_beside(w, q.left, q.group))) m->lefts[i].is_beside = true;
+        if (m->lefts[i].is_beside) continue;
+        missing++;
+        node = m->lefts[i].node;
+        if (asks && node != w->node_id) peer_send_merge(w->peers, node, &q);
+    }
+    if (missing == 0) {
+        step(m, MERGE_ID);
+    } else if (now_ns >= m->until_ns || m->asker == NULL) {
+        m->err = KV_CONDITION;
+        snprintf(m->why, sizeof m->why, "its replicas on node %u are on different workers, and move to one now; ask again in a moment", node);
+        end(m);
+    }
 }
 
 static void ask_all(struct merge *m, uint64_t now_ns)
@@ -239,11 +290,18 @@ static void ask_all(struct merge *m, uint64_t now_ns)
     if (asks) m->asked_ns = now_ns;
     for (uint32_t i = 0; i < m->right.replica_count; i++) {
         const struct descriptor_replica *r = &m->right.replicas[i];
-        struct peer_merge q = {.kind = PEER_MERGE_ASK, .group = m->right.id, .replica = r->id, .merge = m->words.name.id, .index = m->right.frozen_index};
-        if (r->node == w->node_id) m->frozen[i] = is_frozen(w, q.group, q.replica, q.merge, q.index);
+        struct peer_merge q = {.kind = PEER_MERGE_ASK,
+                               .group = m->right.id,
+                               .replica = r->id,
+                               .merge = m->words.name.id,
+                               .index = m->right.frozen_index,
+                               .left = m->words.name.left,
+                               .left_replica = left_at(m, r->node)};
+        bool is_here = r->node == w->node_id && w->siblings == NULL;
+        if (is_here) m->frozen[i] = is_frozen(w, &q);
         if (m->frozen[i]) continue;
         missing++;
-        if (asks && r->node != w->node_id) peer_send_merge(w->peers, r->node, &q);
+        if (asks && !is_here) peer_send_merge(w->peers, r->node, &q);
     }
     if (missing == 0 || (missing == 1 && m->right.replica_count > 1 && MUTANT(absorb_without_one))) {
         step(m, MERGE_ABSORB);
@@ -257,7 +315,8 @@ void merge_tick_all(struct worker *w, uint64_t now_ns)
 {
     for (struct merge *m = w->merges, *next; m != NULL; m = next) {
         next = m->next;
-        if (m->phase == MERGE_ASK) ask_all(m, now_ns);
+        if (m->phase == MERGE_BESIDE) beside_all(m, now_ns);
+        else if (m->phase == MERGE_ASK) ask_all(m, now_ns);
     }
 }
 
@@ -268,9 +327,20 @@ void merge_receive(struct worker *w, uint32_t node, const struct peer_merge *q)
     case PEER_MERGE_ASK: {
         struct peer_merge a = *q;
         a.kind = PEER_MERGE_FROZEN;
-        if (is_frozen(w, q->group, q->replica, q->merge, q->index)) peer_send_merge(w->peers, node, &a);
+        if (is_frozen(w, q)) peer_send_merge(w->peers, node, &a);
         break;
     }
+    case PEER_MERGE_BESIDE: {
+        struct peer_merge a = *q;
+        a.kind = PEER_MERGE_IS_BESIDE;
+        if (seats_are_beside(w, q->left, q->group)) peer_send_merge(w->peers, node, &a);
+        break;
+    }
+    case PEER_MERGE_IS_BESIDE:
+        for (struct merge *m = w->merges; m != NULL; m = m->next)
+            for (uint32_t i = 0; i < m->left_count && m->words.name.left == q->left && m->right.id == q->group; i++)
+                if (m->lefts[i].node == node) m->lefts[i].is_beside = true;
+        break;
     case PEER_MERGE_FROZEN:
         for (struct merge *m = w->merges; m != NULL; m = m->next)
             for (uint32_t i = 0; i < m->right.replica_count && m->words.name.id == q->merge && m->right.id == q->group; i++)
@@ -403,6 +473,11 @@ void merge_start(struct request *r)
     m->words.name = (struct merge_name){
         .left = left->id, .epoch = left->range_epoch, .right_epoch = right->range_epoch};
     m->conf_epoch = left->conf_epoch;
+    for (uint32_t i = 0; i < left->replica_count; i++) {
+        m->lefts[i].node = left->replicas[i].node;
+        m->lefts[i].replica = left->replicas[i].id;
+    }
+    m->left_count = left->replica_count;
     m->at = left->to;
     m->from = left->from;
     m->right = *right; /* until FREEZE says it as of then */
@@ -418,5 +493,6 @@ void merge_start(struct request *r)
     r->state = REQUEST_FANNED;
     r->children = m;
     r->abandon = abandon;
-    step(m, MERGE_ID);
+    m->phase = MERGE_BESIDE;
+    beside_all(m, now);
 }

@@ -47,6 +47,7 @@ struct peer {
     struct gate *inbound;        /* the connection it dialled, on which it sends; NULL: none */
     char mismatch[HELLO_MISMATCH_BYTES];
     bool is_full;
+    uint32_t workers;
     uint64_t seen_ns;                /* when its link was last up; 0: never */
     uint64_t birthmark;              /* of its directory, as its heartbeats say */
     bool reported, refusal_reported; /* since the link was up: said once is enough */
@@ -541,7 +542,8 @@ void peers_tick(struct peers *p, uint64_t now_ns)
                 struct peer_beat beat = {.sequence = peer->beat_sent,
                                          .wall_ms = env_wall_ms(p->w->env),
                                          .birthmark = peer_birthmark(p, p->w->node_id),
-                                         .full = store_is_full(p->w->store) || siblings_are_full(p->w)};
+                                         .full = store_is_full(p->w->store) || siblings_are_full(p->w),
+                                         .workers = siblings_count(p->w)};
                 peer_put_beat(&peer->batch, &beat);
                 worker_turn(p->w);
             }
@@ -655,6 +657,7 @@ static void facts_of(const struct peer *peer, struct peer_facts *out)
                                .is_up = peer->state == LINK_UP,
                                .is_heard = peer->state == LINK_UP && peer->inbound != NULL,
                                .is_full = peer->is_full,
+                               .workers = peer->workers,
                                .birthmark = peer->birthmark,
                                .seen_ns = peer->seen_ns,
                                .backlog = peer_backlog(peer->p, peer->node.id)};
@@ -774,6 +777,16 @@ bool peer_is_full(const struct peers *p, uint32_t node)
     return node == p->w->node_id && store_is_full(p->w->store);
 }
 
+uint32_t peer_workers(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    const struct peer_facts *f = siblings_facts(p->w, node);
+    uint32_t said = peer != NULL ? peer->workers : f != NULL ? f->workers
+                                                             : 0;
+    if (node == p->w->node_id) return siblings_count(p->w);
+    return said > 1 ? said : 1;
+}
+
 enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
 {
     if (sibling_is_way(node)) return siblings_forward(p->w, node, r);
@@ -842,6 +855,7 @@ static void got_beat(void *context, const struct peer_beat *beat)
     struct peer *peer = find(v->p, v->node);
     if (peer == NULL || v->reply == NULL) return;
     peer->is_full = beat->full;
+    peer->workers = beat->workers;
     peer->birthmark = beat->birthmark;
     struct peer_beat answer = {.answers = beat->sequence, .wall_ms = env_wall_ms(v->p->w->env)};
     kv_buf_append_u8(v->reply, KV_FRAME_PEER);

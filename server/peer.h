@@ -21,17 +21,23 @@ struct peer_snapshot { /* a chunk or an answer; see server/peer.proto */
 struct peer_merge {                           /* server/merge.h */
     enum peer_merge_kind { PEER_MERGE_ASK,    /* is that replica of yours frozen durably? */
                            PEER_MERGE_FROZEN, /* it is */
-                           PEER_MERGE_GONE    /* mine was absorbed: the group does not exist any more */
+                           PEER_MERGE_GONE,   /* mine was absorbed: the group does not exist any more */
+                           /* Only of nodes of several workers, which know these: */
+                           PEER_MERGE_BESIDE, /* is that replica of yours on one worker with that of the left side? else it moves there */
+                           PEER_MERGE_IS_BESIDE /* it is */
     } kind;
     uint32_t group;
     raft_id replica;
     uint64_t merge, index;
     uint32_t range_epoch;
+    uint32_t left; /* ASK and BESIDE: the left side, */
+    raft_id left_replica; /* and which of it is on that node; 0: not said, by a node of before there were workers */
 };
 
 struct peer_facts { /* of a node, as its link and its heartbeats say */
     uint32_t node;
     bool is_up, is_heard, is_full;
+    uint32_t workers; /* 0: not said yet */
     uint64_t birthmark, seen_ns, backlog;
 };
 
@@ -76,6 +82,7 @@ bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways
 uint32_t peer_connected_count(const struct peers *p);
 uint64_t peer_backlog(const struct peers *p, uint32_t node); /* bytes not yet taken by the socket */
 bool peer_is_full(const struct peers *p, uint32_t node);     /* its disk (R15) */
+uint32_t peer_workers(const struct peers *p, uint32_t node); /* how many it has, as far as is known: at least one */
 /* KV_UNAVAILABLE: no link. The request is kept and answered or parked again later. */
 enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r);
 /* It was not applied there, and another node may lead: the request is to be routed again. */

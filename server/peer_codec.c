@@ -102,6 +102,8 @@ void peer_put_beat(struct kv_buf *b, const struct peer_beat *beat)
     p.wall_ms = beat->wall_ms;
     p.has_birthmark = beat->birthmark != 0;
     p.birthmark = beat->birthmark;
+    p.has_workers = beat->workers > 1;
+    p.workers = beat->workers;
     put_field(b, FIELD_BEAT, &p.base);
 }
 
@@ -216,6 +218,10 @@ void peer_put_merge(struct kv_buf *b, const struct peer_merge *m)
     p.index = m->index;
     p.has_range_epoch = m->range_epoch != 0;
     p.range_epoch = m->range_epoch;
+    p.has_left = m->left != 0;
+    p.left = m->left;
+    p.has_left_replica = m->left_replica != 0;
+    p.left_replica = m->left_replica;
     put_field(b, FIELD_MERGE, &p.base);
 }
 
@@ -265,7 +271,7 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
     if (batch == NULL) return unpacked;
     if (batch->beat != NULL) {
         struct peer_beat beat = {batch->beat->sequence, batch->beat->answers, batch->beat->wall_ms, batch->beat->birthmark,
-                                 batch->beat->full};
+                                 batch->beat->full, batch->beat->workers};
         reader->beat(reader->context, &beat);
     }
     for (size_t i = 0; i < batch->n_lost; i++)
@@ -281,8 +287,8 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
     }
     for (size_t i = 0; i < batch->n_merges; i++) {
         const Kv__Peer__Merge *m = batch->merges[i];
-        if (m->kind > PEER_MERGE_GONE) return KV_MALFORMED;
-        struct peer_merge merge = {.kind = (enum peer_merge_kind)m->kind, .group = m->group, .replica = m->replica, .merge = m->merge, .index = m->index, .range_epoch = m->range_epoch};
+        if (m->kind > PEER_MERGE_IS_BESIDE) return KV_MALFORMED;
+        struct peer_merge merge = {.kind = (enum peer_merge_kind)m->kind, .group = m->group, .replica = m->replica, .merge = m->merge, .index = m->index, .range_epoch = m->range_epoch, .left = m->left, .left_replica = m->left_replica};
         if (reader->merge != NULL) reader->merge(reader->context, &merge);
     }
     for (size_t i = 0; i < batch->n_raft; i++) {

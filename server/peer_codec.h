@@ -9,6 +9,7 @@
 struct peer_beat {
     uint64_t sequence, answers, wall_ms, birthmark;
     bool full;
+    uint32_t workers;
 };
 void peer_put_raft(struct kv_buf *b, uint32_t group, const struct raft_msg *m, const struct log_entry *entries,
                    uint32_t entry_count);

@@ -55,7 +55,7 @@ bool swarm_misdirection_is_proven(struct swarm *w, uint32_t node)
 /* Flips bits in segments that are full, of which every later batch says that they are synced. */
 uint32_t swarm_rot(struct swarm *w, uint32_t node)
 {
-    const struct worker *worker = cluster_worker(w->cluster, node);
+    const struct worker *worker = cluster_worker_struck(w->cluster, node);
     const struct log *l = store_log(worker->store);
     struct disk_mem *d = disk_sim_mem(cluster_disk(w->cluster, node));
     uint32_t flipped = 0;

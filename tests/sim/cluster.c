@@ -50,17 +50,94 @@ static void journal_event(void *context, enum journal_module module, const char 
     if (n->cluster->o.event != NULL) n->cluster->o.event(n->cluster->o.event_context, n->id, event);
 }
 
-/* The medium of a node; false: out of memory. */
-static bool medium_make(struct cluster *c, struct node *n, uint64_t seed)
+/* The media of a node; false: out of memory. */
+static bool media_make(struct cluster *c, struct node *n, uint64_t seed)
 {
-    n->checkpoint = checkpoint_mem_create();
-    n->disk = disk_sim_create(&(struct disk_sim_options){.sim = c->o.sim,
-                                                         .host = n->host,
-                                                         .seed = seed,
-                                                         .sync_min_ns = c->o.sync_min_ns,
-                                                         .sync_max_ns = c->o.sync_max_ns,
-                                                         .work_max_ns = c->o.work_max_ns});
-    return n->checkpoint != NULL && n->disk != NULL;
+    bool made = true;
+    for (uint32_t k = 0; k < workers_of(c); k++) {
+        struct desk *d = &n->desks[k];
+        d->checkpoint = checkpoint_mem_create();
+        d->disk = disk_sim_create(&(struct disk_sim_options){.sim = c->o.sim,
+                                                             .host = n->host,
+                                                             .seed = seed + k,
+                                                             .sync_min_ns = c->o.sync_min_ns,
+                                                             .sync_max_ns = c->o.sync_max_ns,
+                                                             .work_max_ns = c->o.work_max_ns});
+        made = made && d->checkpoint != NULL && d->disk != NULL;
+    }
+    return made;
+}
+
+static void media_end(struct cluster *c, struct node *n)
+{
+    for (uint32_t k = 0; k < workers_of(c); k++) {
+        struct desk *d = &n->desks[k];
+        disk_sim_destroy(d->disk);
+        if (d->checkpoint != NULL) d->checkpoint->ops->destroy(d->checkpoint);
+        d->disk = NULL;
+        d->checkpoint = NULL;
+    }
+}
+
+/* ---- mail between workers: it comes at a seeded moment, in its order ---- */
+
+static void mail_comes(struct worker *w)
+{
+    if (w != NULL) worker_mail(w);
+}
+
+static void up_comes(struct sim_event *e)
+{
+    mail_comes(container_of(e, struct desk, up_wakes)->node->desks[0].worker);
+}
+
+static void down_comes(struct sim_event *e)
+{
+    mail_comes(container_of(e, struct desk, down_wakes)->worker);
+}
+
+static void wakes(struct desk *d, struct sim_event *e)
+{
+    struct sim *s = d->cluster->o.sim;
+    uint64_t most = sim_chance(s, 20000) ? KV_MS(20) : 30000; /* now and then the other thread does not get to run */
+    sim_after(s, d->host, e, 1000 + sim_below(s, most));
+}
+
+static void up_wakes(void *context)
+{
+    struct desk *d = context;
+    wakes(d, &d->up_wakes);
+}
+
+static void down_wakes(void *context)
+{
+    struct desk *d = context;
+    wakes(d, &d->down_wakes);
+}
+
+static void mail_end(struct node *n)
+{
+    for (uint32_t k = 1; k < workers_of(n->cluster); k++) {
+        struct desk *d = &n->desks[k];
+        sim_cancel(n->cluster->o.sim, &d->up_wakes);
+        sim_cancel(n->cluster->o.sim, &d->down_wakes);
+        mailbox_destroy(n->up[k]);
+        mailbox_destroy(n->down[k]);
+        n->up[k] = n->down[k] = NULL;
+    }
+}
+
+static void mail_make(struct node *n)
+{
+    enum { MESSAGES = 32 }; /* few, so that they fill now and then */
+    for (uint32_t k = 1; k < workers_of(n->cluster); k++) {
+        struct desk *d = &n->desks[k];
+        d->up_wakes.fire = up_comes;
+        d->down_wakes.fire = down_comes;
+        n->up[k] = mailbox_create(&(struct mailbox_options){.messages_max = MESSAGES, .wake = up_wakes, .context = d});
+        n->down[k] = mailbox_create(&(struct mailbox_options){.messages_max = MESSAGES, .wake = down_wakes, .context = d});
+        assert(n->up[k] != NULL && n->down[k] != NULL);
+    }
 }
 
 static void node_configure(struct cluster *c, struct node *n)
@@ -70,6 +147,7 @@ static void node_configure(struct cluster *c, struct node *n)
     snprintf(k->cluster_name, sizeof k->cluster_name, "sim");
     snprintf(k->cluster_id, sizeof k->cluster_id, "000102030405060708090a0b0c0d0e0f");
     k->node_id = n->id;
+    k->workers = workers_of(c);
     snprintf(k->native_host, sizeof k->native_host, "10.0.0.%u", n->id);
     snprintf(k->resp_host, sizeof k->resp_host, "10.0.0.%u", n->id);
     k->native_port = CLUSTER_NATIVE_PORT;
@@ -99,7 +177,7 @@ static void node_configure(struct cluster *c, struct node *n)
 
 struct cluster *cluster_create(const struct cluster_options *o)
 {
-    assert(o->nodes >= 1 && o->nodes <= CLUSTER_NODES_MAX);
+    assert(o->nodes >= 1 && o->nodes <= CLUSTER_NODES_MAX && o->workers <= CLUSTER_WORKERS_MAX);
     struct cluster *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
     c->o = *o;
@@ -120,7 +198,9 @@ struct cluster *cluster_create(const struct cluster_options *o)
         n->cluster = c;
         n->id = i + 1;
         n->host = sim_host_add(o->sim, address);
-        if (n->host == NULL || !medium_make(c, n, kv_random_next(&seed))) {
+        for (uint32_t k = 0; k < workers_of(c); k++)
+            n->desks[k] = (struct desk){.node = n, .cluster = c, .id = n->id, .index = k, .host = n->host};
+        if (n->host == NULL || !media_make(c, n, kv_random_next(&seed))) {
             cluster_destroy(c);
             return NULL;
         }
@@ -144,7 +224,7 @@ static bool join_begin(struct node *n)
 {
     struct join_options o = {.config = &n->config,
                              .env = sim_host_env(n->host),
-                             .disk = disk_sim_disk(n->disk),
+                             .disk = disk_sim_disk(n->desks[0].disk),
                              .identity = &n->identity,
                              .journal = &n->journal,
                              .done = joined,
@@ -160,32 +240,53 @@ void cluster_invite(struct cluster *c, uint32_t node, const char *token)
     snprintf(n->config.cluster_token, sizeof n->config.cluster_token, "%s", token);
 }
 
+/* As server/lanes.c, on one loop. */
+static enum kv_err workers_start(struct node *n)
+{
+    struct cluster *c = n->cluster;
+    struct worker *workers[CLUSTER_WORKERS_MAX] = {NULL};
+    enum kv_err err = KV_OK;
+    mail_make(n);
+    for (uint32_t k = 0; k < workers_of(c) && err == KV_OK; k++) {
+        struct desk *d = &n->desks[k];
+        struct worker_options w = {.config = &n->config,
+                                   .env = sim_host_env(n->host),
+                                   .disk = disk_sim_disk(d->disk),
+                                   .checkpoint = d->checkpoint,
+                                   .identity = &n->identity,
+                                   .clients = &c->allowed,
+                                   .journal = &n->journal,
+                                   .stop_wanted = k == 0 ? stop_wanted : NULL,
+                                   .context = n,
+                                   .keeps_history = true,
+                                   .index = k,
+                                   .count = workers_of(c),
+                                   .first = n->desks[0].worker,
+                                   .in = k == 0 ? n->up : &n->down[k],
+                                   .out = k == 0 ? n->down : &n->up[k]};
+        err = worker_create(&w, &d->worker, n->why, sizeof n->why);
+        workers[k] = d->worker;
+    }
+    if (err == KV_OK) err = worker_record(workers, workers_of(c), n->why, sizeof n->why);
+    for (uint32_t k = workers_of(c); err == KV_OK && k-- > 0;) err = worker_start(workers[k], n->why, sizeof n->why);
+    return err;
+}
+
 bool cluster_start(struct cluster *c, uint32_t node)
 {
     struct node *n = node_of(c, node);
-    assert(n->worker == NULL);
+    assert(n->desks[0].worker == NULL);
     if (!sim_host_up(n->host)) sim_host_start(n->host);
-    if (disk_mem_is_crashed(disk_sim_mem(n->disk))) disk_sim_restart(n->disk);
+    for (uint32_t k = 0; k < workers_of(c); k++)
+        if (disk_mem_is_crashed(disk_sim_mem(n->desks[k].disk))) disk_sim_restart(n->desks[k].disk);
     n->stop_wanted = false;
     n->why[0] = '\0';
     if (n->id > c->o.nodes - c->o.late) {
-        enum kv_err place = membership_overlay(disk_sim_disk(n->disk), &n->config, n->why, sizeof n->why);
+        enum kv_err place = membership_overlay(disk_sim_disk(n->desks[0].disk), &n->config, n->why, sizeof n->why);
         if (place == KV_NOT_FOUND) return join_begin(n);
         assert(place == KV_OK);
     }
-    struct worker_options w = {.config = &n->config,
-                               .env = sim_host_env(n->host),
-                               .disk = disk_sim_disk(n->disk),
-                               .checkpoint = n->checkpoint,
-                               .identity = &n->identity,
-                               .clients = &c->allowed,
-                               .journal = &n->journal,
-                               .stop_wanted = stop_wanted,
-                               .context = n,
-                               .keeps_history = true};
-    enum kv_err err = worker_create(&w, &n->worker, n->why, sizeof n->why);
-    if (err == KV_OK) err = worker_start(n->worker, n->why, sizeof n->why);
-    if (err == KV_OK) return true;
+    if (workers_start(n) == KV_OK) return true;
     sim_note(c->o.sim, n->host, "does not start: %s", n->why);
     cluster_crash(c, node, SIM_KILL);
     return false;
@@ -195,22 +296,24 @@ void cluster_crash(struct cluster *c, uint32_t node, enum sim_death how)
 {
     struct node *n = node_of(c, node);
     sim_host_kill(n->host, how);
-    disk_sim_crash(n->disk, how);
+    for (uint32_t k = 0; k < workers_of(c); k++) disk_sim_crash(n->desks[k].disk, how);
     join_destroy(n->join, true);
     n->join = NULL;
-    worker_destroy(n->worker); /* closes its view, so before the views die */
-    n->worker = NULL;
-    checkpoint_mem_crash(n->checkpoint);
+    for (uint32_t k = 0; k < workers_of(c); k++) {
+        worker_destroy(n->desks[k].worker); /* closes its view, so before the views die */
+        n->desks[k].worker = NULL;
+        checkpoint_mem_crash(n->desks[k].checkpoint);
+    }
+    mail_end(n);
     n->stop_wanted = false;
 }
 
 void cluster_wipe(struct cluster *c, uint32_t node)
 {
     struct node *n = node_of(c, node);
-    assert(n->worker == NULL);
-    disk_sim_destroy(n->disk);
-    n->checkpoint->ops->destroy(n->checkpoint);
-    bool made = medium_make(c, n, sim_random(c->o.sim));
+    assert(n->desks[0].worker == NULL);
+    media_end(c, n);
+    bool made = media_make(c, n, sim_random(c->o.sim));
     assert(made);
     n->config.bootstrap = false;
     sim_note(c->o.sim, n->host, "wiped");
@@ -219,20 +322,22 @@ void cluster_wipe(struct cluster *c, uint32_t node)
 void cluster_stop(struct cluster *c, uint32_t node)
 {
     struct node *n = node_of(c, node);
-    worker_stop(n->worker, stop_wanted, n);
+    worker_stop(n->desks[0].worker, stop_wanted, n);
 }
 
 void cluster_transfer(struct cluster *c, uint32_t node)
 {
-    struct worker *w = node_of(c, node)->worker;
-    uint32_t cursor = 0;
-    uint64_t id;
-    void *v;
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-        struct group *g = v;
-        if (!group_leads(g)) continue;
-        raft_transfer(g->raft, 0, env_now_ns(w->env));
-        group_touch(g);
+    for (uint32_t k = 0; k < workers_of(c); k++) {
+        struct worker *w = node_of(c, node)->desks[k].worker;
+        uint32_t cursor = 0;
+        uint64_t id;
+        void *v;
+        while (kv_map_next(&w->groups, &cursor, &id, &v)) {
+            struct group *g = v;
+            if (!group_leads(g)) continue;
+            raft_transfer(g->raft, 0, env_now_ns(w->env));
+            group_touch(g);
+        }
     }
 }
 
@@ -246,17 +351,22 @@ static void asked(struct request *r, const struct kv_reply *reply)
 void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t voter, uint64_t to)
 {
     struct node *n = node_of(c, node);
+    struct worker *face = n->desks[0].worker;
     uint32_t count = 0;
-    while (map_at(n->worker, count) != NULL) count++;
+    while (map_at(face, count) != NULL) count++;
     if (count == 0) return;
-    const struct descriptor *d = map_descriptor(map_at(n->worker, (uint32_t)(partition % count)));
+    const struct descriptor *d = map_descriptor(map_at(face, (uint32_t)(partition % count)));
     uint32_t free_nodes[CLUSTER_NODES_MAX], free_count = 0;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         bool has = false;
         for (uint32_t k = 0; k < d->replica_count; k++) has = has || d->replicas[k].node == i;
         if (!has) free_nodes[free_count++] = i;
     }
-    struct request *r = free_count == 0 || d->replica_count == 0 ? NULL : request_make(n->worker);
+    if (d->replica_count > 0 && workers_of(c) > 1 && d->id != KV_PARTITION_SYSTEM && to / CLUSTER_NODES_MAX % 2 == 0) {
+        free_nodes[0] = d->replicas[voter % d->replica_count].node;
+        free_count = 1;
+    }
+    struct request *r = free_count == 0 || d->replica_count == 0 ? NULL : request_make(face);
     if (r == NULL) return;
     char text[3][24];
     snprintf(text[0], sizeof text[0], "%u", d->id);
@@ -272,7 +382,7 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
 
 static void ask(struct node *n, enum kv_op op, uint16_t slot)
 {
-    struct request *r = request_make(n->worker);
+    struct request *r = request_make(n->desks[0].worker);
     if (r == NULL) return;
     struct kv_key key;
     struct kv_slice arg;
@@ -286,7 +396,7 @@ static void ask(struct node *n, enum kv_op op, uint16_t slot)
 
 static void keyspace_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count)
 {
-    struct request *r = request_make(n->worker);
+    struct request *r = request_make(n->desks[0].worker);
     if (r == NULL) return;
     r->done = asked;
     r->owner = n;
@@ -317,7 +427,7 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
         k.delimiter = '/';
         break;
     }
-    const struct kv_keyspace *there = keyspaces_named(n->worker, k.name);
+    const struct kv_keyspace *there = keyspaces_named(n->desks[0].worker, k.name);
     if (drawn % 8 < 3 || (there == NULL && drawn % 8 < 6)) {
         struct kv_buf bytes = {0};
         kv_keyspace_encode(&k, &bytes);
@@ -344,7 +454,7 @@ void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
 void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before)
 {
     struct node *n = node_of(c, node);
-    const struct partition *p = map_slot(n->worker, slot);
+    const struct partition *p = map_slot(n->desks[0].worker, slot);
     if (p != NULL) slot = kv_key_slot(kv_key_slice(before ? &map_descriptor(p)->from : &map_descriptor(p)->to));
     ask(n, KV_OP_KVMERGE, slot);
 }
@@ -374,10 +484,10 @@ void cluster_destroy(struct cluster *c)
     if (c == NULL) return;
     for (uint32_t i = 0; i < c->o.nodes; i++) {
         struct node *n = &c->nodes[i];
-        if (n->host != NULL && n->disk != NULL && n->checkpoint != NULL && sim_host_up(n->host))
-            cluster_crash(c, i + 1, SIM_KILL);
-        disk_sim_destroy(n->disk);
-        if (n->checkpoint != NULL) n->checkpoint->ops->destroy(n->checkpoint);
+        bool whole = n->host != NULL;
+        for (uint32_t k = 0; k < workers_of(c); k++) whole = whole && n->desks[k].disk != NULL && n->desks[k].checkpoint != NULL;
+        if (whole && sim_host_up(n->host)) cluster_crash(c, i + 1, SIM_KILL);
+        media_end(c, n);
     }
     for (uint32_t g = 0; g < GROUPS_MAX; g++) free(c->annals[g]);
     free(c);
@@ -398,14 +508,29 @@ struct sim_host *cluster_host(struct cluster *c, uint32_t node)
     return node_of(c, node)->host;
 }
 
+uint32_t cluster_workers(const struct cluster *c)
+{
+    return workers_of(c);
+}
+
+struct disk_sim *cluster_disk_of(struct cluster *c, uint32_t node, uint32_t worker)
+{
+    return node_of(c, node)->desks[worker].disk;
+}
+
 struct disk_sim *cluster_disk(struct cluster *c, uint32_t node)
 {
-    return node_of(c, node)->disk;
+    return cluster_disk_of(c, node, node % workers_of(c));
 }
 
 struct worker *cluster_worker(struct cluster *c, uint32_t node)
 {
-    return node_of(c, node)->worker;
+    return node_of(c, node)->desks[0].worker;
+}
+
+struct worker *cluster_worker_struck(struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->desks[node % workers_of(c)].worker;
 }
 
 uint32_t cluster_busy_node(const struct cluster *c)
@@ -415,7 +540,7 @@ uint32_t cluster_busy_node(const struct cluster *c)
 
 bool cluster_up(const struct cluster *c, uint32_t node)
 {
-    return node_of(c, node)->worker != NULL;
+    return node_of(c, node)->desks[0].worker != NULL;
 }
 
 const char *cluster_why(const struct cluster *c, uint32_t node)

@@ -8,12 +8,14 @@
  * native port 7401, Redis port 7400. */
 enum { CLUSTER_NODES_MAX = 9,
        CLUSTER_NATIVE_PORT = 7401,
-       CLUSTER_RESP_PORT = 7400 };
+       CLUSTER_RESP_PORT = 7400,
+       CLUSTER_WORKERS_MAX = 4 };
 struct cluster;
 
 struct cluster_options {
     struct sim *sim;
     uint32_t nodes, replicas; /* replicas 0: one on each node */
+    uint32_t workers;         /* of each node; 0: one */
     uint32_t late;            /* so many of them, the last, join when they are started, by a token (cluster_invite()) */
     uint64_t seed;
     void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
@@ -31,8 +33,11 @@ void cluster_destroy(struct cluster *c);
 uint32_t cluster_size(const struct cluster *c);
 const struct config *cluster_config(const struct cluster *c, uint32_t node);
 struct sim_host *cluster_host(struct cluster *c, uint32_t node); /* node from 1 */
-struct disk_sim *cluster_disk(struct cluster *c, uint32_t node);
-struct worker *cluster_worker(struct cluster *c, uint32_t node); /* NULL: down */
+uint32_t cluster_workers(const struct cluster *c);
+struct disk_sim *cluster_disk_of(struct cluster *c, uint32_t node, uint32_t worker);
+struct disk_sim *cluster_disk(struct cluster *c, uint32_t node); /* the one that is struck, of several */
+struct worker *cluster_worker(struct cluster *c, uint32_t node); /* worker 0; NULL: down */
+struct worker *cluster_worker_struck(struct cluster *c, uint32_t node); /* whose disk that is */
 bool cluster_up(const struct cluster *c, uint32_t node);
 
 void cluster_invite(struct cluster *c, uint32_t node, const char *token);
@@ -48,7 +53,7 @@ void cluster_transfer(struct cluster *c, uint32_t node);
 /* Asks the node to split the partition of that slot of keyspace `default`, there. */
 void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot);
 /* Asks the node to have a replica moved: of one of the partitions it knows, one of its voters, to one of the nodes
- * without one, each chosen by a number. */
+ * without one, or to another worker of its own node, each chosen by a number. */
 void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t voter, uint64_t to);
 /* Asks the node to create or drop the keyspace of that number, or to write into it; `drawn` says which, and its kind. */
 void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn);

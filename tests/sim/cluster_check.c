@@ -28,7 +28,7 @@ struct annals *annals_of(struct cluster *c, uint32_t group)
     return c->annals[group];
 }
 
-static bool committed_check(struct annals *a, const struct node *n, const struct group *g, uint64_t index,
+static bool committed_check(struct annals *a, const struct desk *n, const struct group *g, uint64_t index,
                             uint64_t term, char *why, size_t why_size)
 {
     if (index == 0 || term == 0) return true; /* compacted: judged when it was applied */
@@ -41,7 +41,7 @@ static bool committed_check(struct annals *a, const struct node *n, const struct
     return false;
 }
 
-static bool leader_check(struct annals *a, const struct node *n, const struct group *g, char *why, size_t why_size)
+static bool leader_check(struct annals *a, const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
     if (raft_role_now(g->raft) != RAFT_LEADER) return true;
     uint64_t term = raft_term_now(g->raft);
@@ -63,10 +63,11 @@ static bool leader_check(struct annals *a, const struct node *n, const struct gr
 }
 
 /* At one place below a place where they agree, another with each check. */
-static bool matching_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+static bool matching_check(const struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
-    for (uint32_t i = n->id + 1; i <= c->o.nodes; i++) {
-        const struct node *other = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *other = desk_of(c, i);
+        if (other <= n) continue;
         const struct group *h = other->worker == NULL ? NULL : worker_group(other->worker, g->id);
         if (h == NULL || g->installing || h->installing) continue;
         const struct log *a = store_log(n->worker->store), *b = store_log(other->worker->store);
@@ -77,13 +78,13 @@ static bool matching_check(const struct cluster *c, const struct node *n, const 
         uint64_t at = first + c->checks % (last - first);
         if (log_term(a, g->id, at) == log_term(b, g->id, at)) continue;
         snprintf(why, why_size, "log matching: group %u: nodes %u and %u agree at index %llu and differ at %llu", g->id,
-                 n->id, i, (unsigned long long)last, (unsigned long long)at);
+                 n->id, other->id, (unsigned long long)last, (unsigned long long)at);
         return false;
     }
     return true;
 }
 
-static bool group_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+static bool group_check(struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
     struct annals *a = annals_of(c, g->id);
     if (a == NULL || g->installing || g->rowless) return true;
@@ -107,12 +108,16 @@ static struct kv_range range_of(const struct descriptor *d)
     return (struct kv_range){kv_key_slice(&d->from), kv_key_slice(&d->to)};
 }
 
-static bool owner_check(const struct node *n, const struct group *g, const struct node *m, const struct group *h, char *why,
+static bool owner_check(const struct desk *n, const struct group *g, const struct desk *m, const struct group *h, char *why,
                         size_t why_size)
 {
     const struct descriptor *a = &g->descriptor, *b = &h->descriptor;
     struct kv_range x = range_of(a), y = range_of(b);
     bool good = true;
+    if (a->id == b->id && g->replica == h->replica) {
+        snprintf(why, why_size, "ownership: replica %u of group %u is twice, on node %u and on node %u", g->replica, g->id, n->id, m->id);
+        return false;
+    }
     if (a->id == b->id)
         good = a->range_epoch != b->range_epoch || (kv_slice_eq(x.from, y.from) && kv_slice_eq(x.to, y.to));
     else if (kv_range_meets(x, y))
@@ -124,13 +129,13 @@ static bool owner_check(const struct node *n, const struct group *g, const struc
 }
 
 /* A partition that ended by a merge, anywhere, is frozen wherever it still is: nobody else serves its keys. */
-static bool ended_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+static bool ended_check(const struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
     if (g->descriptor.frozen_merge != 0 || g->rowless) return true;
     const struct annals *a = g->id < GROUPS_MAX ? c->annals[g->id] : NULL;
     if (a != NULL && leave_is_due(&a->frozen, g->replica)) return true; /* it had been moved away, and was not told */
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct node *m = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *m = desk_of(c, i);
         struct store_group sg;
         if (m->worker == NULL || !store_group_get(m->worker->store, g->id, &sg) || sg.absorbed == 0) continue;
         snprintf(why, why_size, "ownership: group %u was absorbed on node %u, and is not frozen on node %u", g->id, m->id, n->id);
@@ -142,15 +147,15 @@ static bool ended_check(const struct cluster *c, const struct node *n, const str
 /* One node's groups against those of all, another node with each check. */
 static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
 {
-    const struct node *n = node_of(c, 1 + (uint32_t)(c->checks % c->o.nodes));
+    const struct desk *n = desk_of(c, 1 + (uint32_t)(c->checks % desks_of(c)));
     uint32_t at = 0;
     uint64_t id;
     void *v, *u;
     while (n->worker != NULL && kv_map_next(&n->worker->groups, &at, &id, &v)) {
         if (((struct group *)v)->installing || ((struct group *)v)->dead) continue;
         if (!ended_check(c, n, v, why, why_size)) return false;
-        for (uint32_t i = 1; i <= c->o.nodes; i++) {
-            const struct node *m = node_of(c, i);
+        for (uint32_t i = 1; i <= desks_of(c); i++) {
+            const struct desk *m = desk_of(c, i);
             uint32_t cursor = 0;
             while (m->worker != NULL && kv_map_next(&m->worker->groups, &cursor, &id, &u)) {
                 const struct group *h = u;
@@ -166,8 +171,8 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
 {
     if (!ownership_check(c, why, why_size)) return false;
     c->checks++;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        struct node *n = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        struct desk *n = desk_of(c, i);
         if (n->worker == NULL) continue;
         worker_check(n->worker);
         if (n->worker->checkpoints_seen != n->checkpoints_seen) {
@@ -187,8 +192,8 @@ uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum)
 {
     uint32_t leaders = 0;
     *applied_sum = 0;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct node *n = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *n = desk_of(c, i);
         uint32_t cursor = 0, group;
         uint64_t applied, hash;
         bool leader;
@@ -204,8 +209,8 @@ uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum)
 static const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group)
 {
     const struct descriptor *newest = NULL;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct node *n = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *n = desk_of(c, i);
         const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, group);
         if (g == NULL || g->installing) continue;
         if (newest == NULL || g->descriptor.conf_epoch > newest->conf_epoch) newest = &g->descriptor;
@@ -213,9 +218,8 @@ static const struct descriptor *descriptor_newest(const struct cluster *c, uint3
     return newest;
 }
 
-bool cluster_intact(const struct cluster *c, uint32_t node, char *why, size_t why_size)
+static bool desk_is_intact(const struct worker *w, uint32_t node, char *why, size_t why_size)
 {
-    const struct worker *w = node_of(c, node)->worker;
     uint32_t cursor = 0, group;
     while (w != NULL && store_group_next(w->store, &cursor, &group)) {
         struct store_group sg;
@@ -226,6 +230,13 @@ bool cluster_intact(const struct cluster *c, uint32_t node, char *why, size_t wh
                  node, group, damage == NULL ? "log and state contradict each other" : damage);
         return false;
     }
+    return true;
+}
+
+bool cluster_intact(const struct cluster *c, uint32_t node, char *why, size_t why_size)
+{
+    for (uint32_t k = 0; k < workers_of(c); k++)
+        if (!desk_is_intact(node_of(c, node)->desks[k].worker, node, why, why_size)) return false;
     return true;
 }
 
@@ -243,21 +254,19 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
-            const struct node *n = node_of(c, d->replicas[i].node);
-            const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, group);
+            const struct group *g = replica_at(c, d->replicas[i].node, group, d->replicas[i].id);
             struct store_group sg;
             good = d->replicas[i].role == DESCRIPTOR_VOTER && g != NULL && !g->installing && !g->rowless &&
-                   g->replica == d->replicas[i].id && g->descriptor.conf_epoch == d->conf_epoch &&
-                   store_group_get(n->worker->store, group, &sg) &&
+                   g->descriptor.conf_epoch == d->conf_epoch && store_group_get(g->w->store, group, &sg) &&
                    (!lasting || sg.checkpointed >= conf_index(c, group));
-            snprintf(why, why_size, "group %u: replica %u of node %u is not whole", group, d->replicas[i].id, n->id);
+            snprintf(why, why_size, "group %u: replica %u of node %u is not whole", group, d->replicas[i].id, d->replicas[i].node);
         }
         if (!good) return false;
     }
     return true;
 }
 
-static void group_tell(struct cluster *c, const struct node *n, const struct group *g)
+static void group_tell(struct cluster *c, const struct desk *n, const struct group *g)
 {
     struct raft_status s;
     raft_status(g->raft, env_now_ns(n->worker->env), &s);
@@ -276,8 +285,8 @@ static void group_tell(struct cluster *c, const struct node *n, const struct gro
 
 void cluster_tell(struct cluster *c)
 {
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct node *n = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *n = desk_of(c, i);
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -287,12 +296,17 @@ void cluster_tell(struct cluster *c)
     }
 }
 
+static struct worker *face_of(const struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->desks[0].worker;
+}
+
 /* Every slot has one owner, by each node's map the same. */
 static bool covers_all(const struct cluster *c, char *why, size_t why_size)
 {
     for (uint32_t i = 1; i <= c->o.nodes; i++)
         for (uint32_t slot = 0; slot < KV_SLOTS; slot++) {
-            const struct partition *at = map_slot(node_of(c, i)->worker, slot), *first = map_slot(node_of(c, 1)->worker, slot);
+            const struct partition *at = map_slot(face_of(c, i), slot), *first = map_slot(face_of(c, 1), slot);
             if (at != NULL && first != NULL && at->id == first->id &&
                 map_descriptor(at)->range_epoch == map_descriptor(first)->range_epoch)
                 continue;
@@ -308,9 +322,9 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
 {
     uint32_t count, others;
     uint64_t directory, theirs;
-    const struct kv_keyspace *k = keyspaces_all(node_of(c, 1)->worker, &count, &directory);
+    const struct kv_keyspace *k = keyspaces_all(face_of(c, 1), &count, &directory);
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct worker *w = node_of(c, i)->worker;
+        const struct worker *w = face_of(c, i);
         const struct kv_keyspace *other = keyspaces_all(w, &others, &theirs);
         snprintf(why, why_size, "node %u knows %u keyspaces as of %llu, node 1 %u as of %llu", i, others, (unsigned long long)theirs,
                  count, (unsigned long long)directory);
@@ -324,13 +338,16 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "node %u lacks partition %u of keyspace %u", i, d.id, k[n].id);
                 return false;
             }
+    }
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct worker *w = desk_of(c, i)->worker;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
         while (kv_map_next(&w->groups, &cursor, &id, &v)) {
             const struct group *g = v;
             if (id == KV_PARTITION_SYSTEM || keyspaces_find(w, g->descriptor.keyspace) != NULL) continue;
-            snprintf(why, why_size, "node %u still has partition %u of keyspace %u, which is gone", i, g->id, g->descriptor.keyspace);
+            snprintf(why, why_size, "node %u still has partition %u of keyspace %u, which is gone", desk_of(c, i)->id, g->id, g->descriptor.keyspace);
             return false;
         }
     }
@@ -340,16 +357,16 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
 /* Nobody follows a leader that does not lead: a quiet group would not notice. */
 static bool all_led(const struct cluster *c, char *why, size_t why_size)
 {
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
-        while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v)) {
+        while (kv_map_next(&desk_of(c, i)->worker->groups, &cursor, &id, &v)) {
             const struct group *g = v, *h = NULL;
             uint32_t node = group_leader_node(g);
-            if (node != 0) h = worker_group(node_of(c, node)->worker, g->id);
+            if (node != 0) h = replica_at(c, node, g->id, g->leader);
             if (h != NULL && group_leads(h) && raft_term_now(h->raft) == raft_term_now(g->raft)) continue;
-            snprintf(why, why_size, "group %u: node %u follows node %u, which does not lead", g->id, i, node);
+            snprintf(why, why_size, "group %u: node %u follows node %u, which does not lead", g->id, desk_of(c, i)->id, node);
             return false;
         }
     }
@@ -359,33 +376,33 @@ static bool all_led(const struct cluster *c, char *why, size_t why_size)
 bool cluster_settled(struct cluster *c, char *why, size_t why_size)
 {
     uint64_t first[GROUPS_MAX] = {0};
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct node *n = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *n = desk_of(c, i);
         if (n->worker != NULL) continue;
-        snprintf(why, why_size, "node %u is down: %s", i, n->why);
+        snprintf(why, why_size, "node %u is down: %s", n->id, n->node->why);
         return false;
     }
     if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size) ||
         !all_led(c, why, why_size))
         return false;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
-        while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v)) {
+        while (kv_map_next(&desk_of(c, i)->worker->groups, &cursor, &id, &v)) {
             const struct group *g = v;
             if (g->id >= GROUPS_MAX) continue;
             if (leave_is_due(descriptor_newest(c, g->id), g->replica)) { /* nobody has told it yet */
-                snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
+                snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, desk_of(c, i)->id, g->replica);
                 return false;
             }
             if (g->descriptor.frozen_merge != 0) {
-                snprintf(why, why_size, "group %u is frozen on node %u", g->id, i);
+                snprintf(why, why_size, "group %u is frozen on node %u", g->id, desk_of(c, i)->id);
                 return false;
             }
             if (first[g->id] == 0) first[g->id] = g->applied;
             if (g->applied == first[g->id]) continue;
-            snprintf(why, why_size, "group %u: node %u applied up to %llu, another up to %llu", g->id, i,
+            snprintf(why, why_size, "group %u: node %u applied up to %llu, another up to %llu", g->id, desk_of(c, i)->id,
                      (unsigned long long)g->applied, (unsigned long long)first[g->id]);
             return false;
         }
@@ -433,11 +450,11 @@ static void rows_done(struct store_scan *s, enum kv_err err)
 static uint64_t clock_newest(const struct cluster *c)
 {
     uint64_t newest = 0;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
-        while (kv_map_next(&node_of(c, i)->worker->groups, &cursor, &id, &v))
+        while (kv_map_next(&desk_of(c, i)->worker->groups, &cursor, &id, &v))
             if (((struct group *)v)->clock_ms > newest) newest = ((struct group *)v)->clock_ms;
     }
     return newest;
@@ -448,8 +465,8 @@ static void rows_read(struct cluster *c, struct rows *all)
     uint64_t clock_ms = clock_newest(c);
     struct rows *r = all;
     for (uint32_t k = 0; k < STORE_CLASSES; k++)
-        for (uint32_t i = 0; i < c->o.nodes; i++, r++) {
-            r->w = c->nodes[i].worker;
+        for (uint32_t i = 0; i < desks_of(c); i++, r++) {
+            r->w = desk_of(c, i + 1)->worker;
             r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
             r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
             store_scan(r->w->store, &r->scan);
@@ -483,7 +500,7 @@ static bool rows_agree(struct cluster *c, const struct rows *of_class, uint32_t 
 bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
 {
     static const char *const classes[STORE_CLASSES] = {"data", "lock", "dedup"};
-    uint32_t nodes = c->o.nodes;
+    uint32_t nodes = desks_of(c);
     struct rows *all = calloc((size_t)STORE_CLASSES * nodes, sizeof *all);
     assert(all != NULL);
     rows_read(c, all);

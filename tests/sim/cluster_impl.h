@@ -1,25 +1,36 @@
 #ifndef SIM_CLUSTER_IMPL_H
 #define SIM_CLUSTER_IMPL_H
 #include "server/group.h"
+#include "client/env/mailbox.h"
 #include "server/join.h"
 #include "tests/sim/cluster.h"
 
 /* What cluster.c (the nodes) and cluster_check.c (what must hold between them) share. */
+struct desk { /* of one worker of a node */
+    struct node *node;
+    struct cluster *cluster;
+    uint32_t id, index; /* of the node; of the worker in it */
+    struct sim_host *host;
+    struct disk_sim *disk;
+    struct checkpoint *checkpoint;
+    struct worker *worker;
+    uint64_t checkpoints_seen;
+    struct mailbox *up, *down; /* not of worker 0 */
+    struct sim_event up_wakes, down_wakes;
+};
 struct node { /* what outlives a process */
     struct cluster *cluster;
     uint32_t id;
     struct sim_host *host;
-    struct disk_sim *disk;
-    struct checkpoint *checkpoint;
+    struct desk desks[CLUSTER_WORKERS_MAX];
+    struct mailbox *up[CLUSTER_WORKERS_MAX], *down[CLUSTER_WORKERS_MAX];
     struct channel_identity identity;
     struct config config;
     struct journal journal;
-    struct worker *worker;
     struct join *join; /* it asks to join; cluster_reap() goes on when it is over */
     bool is_joined;
     enum kv_err join_err;
     bool stop_wanted;
-    uint64_t checkpoints_seen;
     char why[256];
 };
 
@@ -58,10 +69,33 @@ struct cluster {
 
 struct annals *annals_of(struct cluster *c, uint32_t group); /* NULL: none is kept */
 /* cluster_promises.c */
-bool promises_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size);
+bool promises_check(struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size);
 
 static inline struct node *node_of(const struct cluster *c, uint32_t node)
 {
     return (struct node *)(uintptr_t)&c->nodes[node - 1];
+}
+static inline uint32_t workers_of(const struct cluster *c) /* each node has */
+{
+    return c->o.workers == 0 ? 1 : c->o.workers;
+}
+/* All workers of all nodes, from 1, those of a node one behind the other. */
+static inline uint32_t desks_of(const struct cluster *c)
+{
+    return c->o.nodes * workers_of(c);
+}
+static inline struct desk *desk_of(const struct cluster *c, uint32_t desk)
+{
+    return &node_of(c, 1 + (desk - 1) / workers_of(c))->desks[(desk - 1) % workers_of(c)];
+}
+/* The node's replica of the group by that id; NULL: none is open. */
+static inline struct group *replica_at(const struct cluster *c, uint32_t node, uint32_t group, raft_id replica)
+{
+    for (uint32_t k = 0; k < workers_of(c); k++) {
+        const struct worker *w = node_of(c, node)->desks[k].worker;
+        struct group *g = w == NULL ? NULL : worker_group(w, group);
+        if (g != NULL && g->replica == replica) return g;
+    }
+    return NULL;
 }
 #endif

@@ -11,26 +11,27 @@
  *   checkpoint  its marks are not ahead of what the log would still have after a power loss (R8)
  *   commit      a leader counts only what it can be sure of (5.4.2) */
 
-static const struct group *replica_of(const struct node *n, uint32_t group)
+static const struct group *replica_of(const struct desk *n, uint32_t group)
 {
     const struct group *g = n->worker == NULL || n->worker->poisoned ? NULL : worker_group(n->worker, group);
     return g == NULL || g->dead || g->installing ? NULL : g;
 }
 
-static bool holds_lease(const struct node *n, const struct group *g)
+static bool holds_lease(const struct desk *n, const struct group *g)
 {
     return raft_role_now(g->raft) == RAFT_LEADER && raft_lease_held(g->raft, env_now_ns(n->worker->env));
 }
 
-static bool lease_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+static bool lease_check(const struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
     if (!holds_lease(n, g)) return true;
-    for (uint32_t i = n->id + 1; i <= c->o.nodes; i++) {
-        const struct node *other = node_of(c, i);
+    for (uint32_t i = 1; i <= desks_of(c); i++) {
+        const struct desk *other = desk_of(c, i);
+        if (other == n) continue;
         const struct group *h = replica_of(other, g->id);
         if (h == NULL || !holds_lease(other, h)) continue;
         snprintf(why, why_size, "leases: group %u: node %u of term %llu and node %u of term %llu both hold one", g->id, n->id,
-                 (unsigned long long)raft_term_now(g->raft), i, (unsigned long long)raft_term_now(h->raft));
+                 (unsigned long long)raft_term_now(g->raft), other->id, (unsigned long long)raft_term_now(h->raft));
         return false;
     }
     return true;
@@ -53,7 +54,7 @@ static bool log_holds(const struct log *l, uint32_t group, uint64_t index)
            !stands_before(log_life_slot(life, life->compacted_index + 1), first);
 }
 
-static bool durable_check(const struct node *n, const struct group *g, char *why, size_t why_size)
+static bool durable_check(const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
     const struct log *l = store_log(n->worker->store);
     const char *what = NULL;
@@ -74,7 +75,7 @@ static bool durable_check(const struct node *n, const struct group *g, char *why
 /* What a leader counts is of its own term: an entry of an earlier one, however many hold it, may still be
  * overwritten by a leader that has none of it (5.4.2, figure 8). What it knew to be committed when it was
  * elected had been counted before. */
-static bool commit_check(const struct node *leader, const struct group *g, char *why, size_t why_size)
+static bool commit_check(const struct desk *leader, const struct group *g, char *why, size_t why_size)
 {
     const struct raft *r = g->raft;
     uint64_t term = runs_term(&r->log, r->commit);
@@ -84,9 +85,8 @@ static bool commit_check(const struct node *leader, const struct group *g, char 
     return false;
 }
 
-bool cluster_commit_check(struct cluster *c, uint32_t node, char *why, size_t why_size)
+static bool desk_commit_check(struct cluster *c, const struct desk *n, char *why, size_t why_size)
 {
-    const struct node *n = node_of(c, node);
     uint32_t cursor = 0;
     uint64_t id;
     void *v;
@@ -97,13 +97,20 @@ bool cluster_commit_check(struct cluster *c, uint32_t node, char *why, size_t wh
         struct annals *a = annals_of(c, g->id);
         if (g->raft->commit <= a->counted || g->raft->commit <= STORE_BIRTH_INDEX) continue; /* what it was born with */
         a->counted = g->raft->commit;
-        c->busy_node = node;
+        c->busy_node = n->id;
         if (!commit_check(n, g, why, why_size)) return false;
     }
     return true;
 }
 
-bool promises_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+bool cluster_commit_check(struct cluster *c, uint32_t node, char *why, size_t why_size)
+{
+    for (uint32_t k = 0; k < workers_of(c); k++)
+        if (!desk_commit_check(c, &node_of(c, node)->desks[k], why, why_size)) return false;
+    return true;
+}
+
+bool promises_check(struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size)
 {
     if (replica_of(n, g->id) == NULL) return true;
     return lease_check(c, n, g, why, why_size) && durable_check(n, g, why, why_size);

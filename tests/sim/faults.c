@@ -73,7 +73,10 @@ void swarm_faults_step(struct swarm *w)
 {
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
         if (!cluster_up(w->cluster, i)) continue;
-        if (disk_mem_is_crashed(disk_sim_mem(cluster_disk(w->cluster, i)))) crash(w, i, SIM_POWER);
+        bool crashed = false;
+        for (uint32_t k = 0; k < cluster_workers(w->cluster); k++)
+            crashed = crashed || disk_mem_is_crashed(disk_sim_mem(cluster_disk_of(w->cluster, i, k)));
+        if (crashed) crash(w, i, SIM_POWER);
         else if (w->tainted[i] && swarm_misdirection_is_proven(w, i)) crash(w, i, SIM_KILL);
     }
     if (cluster_reap(w->cluster) == 0) return;
@@ -87,9 +90,11 @@ static void calm_fires(struct sim_event *e)
     struct sim_host *h = cluster_host(c->w->cluster, c->node);
     sim_host_stutter(h, 0, 0);
     sim_host_slow(h, 0);
-    disk_sim_slow(cluster_disk(c->w->cluster, c->node), c->w->plan.log_factor[c->node], 1);
     struct disk_mem *d = disk_sim_mem(cluster_disk(c->w->cluster, c->node));
-    disk_mem_capacity_set(d, 0);
+    for (uint32_t k = 0; k < cluster_workers(c->w->cluster); k++) {
+        disk_sim_slow(cluster_disk_of(c->w->cluster, c->node, k), c->w->plan.log_factor[c->node], 1);
+        disk_mem_capacity_set(disk_sim_mem(cluster_disk_of(c->w->cluster, c->node, k)), 0);
+    }
     c->w->full[c->node] = false;
     if (c->w->lying[c->node]) {
         c->w->lying[c->node] = false;
@@ -187,7 +192,8 @@ static void slow_something(struct swarm *w, enum swarm_fault f, uint32_t node)
     } else if (f == SWARM_DISK_SLOW) {
         uint32_t least = UINT32_C(2) << swarm_below(w, 6), which = (uint32_t)swarm_below(w, 3);
         uint32_t factor = least + (uint32_t)swarm_below(w, least);
-        disk_sim_slow(cluster_disk(w->cluster, node), which == 0 ? 1 : factor, which == 1 ? 1 : factor);
+        for (uint32_t k = 0; k < cluster_workers(w->cluster); k++)
+            disk_sim_slow(cluster_disk_of(w->cluster, node, k), which == 0 ? 1 : factor, which == 1 ? 1 : factor);
     } else {
         uint32_t other = 1 + (uint32_t)swarm_below(w, w->plan.nodes);
         uint64_t extra = (UINT64_C(1) << (20 + swarm_below(w, 10))) + swarm_below(w, KV_MS(20)); /* 1 ms .. half a second */
@@ -202,8 +208,10 @@ static void disk_full(struct swarm *w, uint32_t node)
     bool all = swarm_chance(w, 200000);
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
         if (i != node && !all) continue;
-        struct disk_mem *d = disk_sim_mem(cluster_disk(w->cluster, i));
-        disk_mem_capacity_set(d, disk_mem_bytes(d) + 1 + swarm_below(w, 2 * w->plan.segment_bytes));
+        for (uint32_t k = 0; k < cluster_workers(w->cluster); k++) {
+            struct disk_mem *d = disk_sim_mem(cluster_disk_of(w->cluster, i, k));
+            disk_mem_capacity_set(d, disk_mem_bytes(d) + 1 + swarm_below(w, 2 * w->plan.segment_bytes));
+        }
         w->full[i] = true;
         calm_later(w, i);
     }
@@ -263,7 +271,7 @@ static bool divide(struct swarm *w, uint32_t node)
 
 static bool move(struct swarm *w, uint32_t node)
 {
-    if (w->plan.replicas >= w->plan.nodes) return false;
+    if (w->plan.replicas >= w->plan.nodes && w->plan.workers == 1) return false;
     cluster_move(w->cluster, node, swarm_below(w, 1 << 16), swarm_below(w, 1 << 16), swarm_below(w, 1 << 16));
     return true;
 }

@@ -32,6 +32,7 @@ static int usage(FILE *out)
     fputs("usage: kvsim --seed N | --seeds A..B [--jobs J] [options]\n"
           "  --seconds S     simulated seconds under faults (20)\n"
           "  --nodes N       1, 3 or 5 .. (drawn from the seed)\n"
+          "  --workers N     of each node, up to 4 (drawn: one seed in three has 2 or 3)\n"
           "  --clients N     at most so many clients (8)\n"
           "  --faults A,B    only these kinds may happen; none: no faults\n"
           "  --skip-faults L leave out faults by their numbers, as in 3,5-9\n"
@@ -105,6 +106,9 @@ static bool args_parse(struct args *a, int argc, char **argv)
         } else if (strcmp(name, "--nodes") == 0) {
             good = number(value, &n) && n >= 1 && n <= CLUSTER_NODES_MAX;
             a->run.swarm.nodes = (uint32_t)n;
+        } else if (strcmp(name, "--workers") == 0) {
+            good = number(value, &n) && n >= 1 && n <= CLUSTER_WORKERS_MAX;
+            a->run.swarm.workers = (uint32_t)n;
         } else if (strcmp(name, "--clients") == 0) {
             good = number(value, &n) && n >= 1 && n <= WORKLOAD_CLIENTS_MAX;
             a->run.swarm.clients_max = (uint32_t)n;
@@ -236,7 +240,7 @@ static int one(struct args *a, struct slot *slot)
     }
     if (a->verbose) swarm_trace_print(&slot->trace, a->trace, stdout);
     totals_add(&t, &slot->result);
-    printf("seed %llu: %u nodes\n", (unsigned long long)a->first, slot->result.nodes);
+    printf("seed %llu: %u nodes of %u workers\n", (unsigned long long)a->first, slot->result.nodes, slot->result.workers);
     totals_print(&t);
     printf("hash: %016llx\n", (unsigned long long)slot->result.hash);
     return 0;

@@ -137,6 +137,10 @@ static void plan_draw(struct swarm *w)
         if ((w->o.faults >> f & 1) != 0 && sim_chance(s, 500000)) p->faults[p->fault_kinds++] = (enum swarm_fault)f;
     sim_net(s, &p->net);
     w->random = sim_random(s);
+    uint64_t many = sim_below(s, 12);
+    p->workers = w->o.workers != 0 ? w->o.workers : many < 8 ? 1
+                                                : many < 11  ? 2
+                                                             : 3;
 }
 
 static bool world_make(struct swarm *w)
@@ -146,6 +150,7 @@ static bool world_make(struct swarm *w)
     w->cluster = cluster_create(&(struct cluster_options){.sim = s,
                                                           .nodes = p->nodes,
                                                           .replicas = p->replicas,
+                                                          .workers = p->workers,
                                                           .seed = sim_random(s),
                                                           .tune = tune,
                                                           .context = &w->plan,
@@ -261,10 +266,12 @@ void swarm_run(const struct swarm_options *o, struct swarm_result *out)
     }
     plan_draw(&w);
     out->nodes = w.plan.nodes;
+    out->workers = w.plan.workers;
     if (world_make(&w)) {
         sim_on_step(w.sim, on_step, &w);
         for (uint32_t i = 1; i <= w.plan.nodes; i++) {
-            disk_sim_slow(cluster_disk(w.cluster, i), w.plan.log_factor[i], 1);
+            for (uint32_t k = 0; k < w.plan.workers; k++)
+                disk_sim_slow(cluster_disk_of(w.cluster, i, k), w.plan.log_factor[i], 1);
             swarm_start_node(&w, i);
         }
         workload_start(w.workload);
@@ -275,8 +282,9 @@ void swarm_run(const struct swarm_options *o, struct swarm_result *out)
         if (!out->failed) liveness(&w);
         if (!out->failed) convergence(&w);
         judge(&w);
-        for (uint32_t i = 1; i <= w.plan.nodes; i++) {
-            uint64_t digest = disk_mem_digest(disk_sim_mem(cluster_disk(w.cluster, i)));
+        for (uint32_t i = 0; i < w.plan.nodes * w.plan.workers; i++) {
+            struct disk_sim *disk = cluster_disk_of(w.cluster, 1 + i / w.plan.workers, i % w.plan.workers);
+            uint64_t digest = disk_mem_digest(disk_sim_mem(disk));
             sim_mix(w.sim, kv_slice(&digest, sizeof digest));
         }
         struct workload_counts counts;

@@ -53,7 +53,7 @@ struct swarm_skips {
 struct swarm_options {
     uint64_t seed;
     uint64_t safety_ns;              /* phase under faults */
-    uint32_t nodes;                  /* 0: drawn */
+    uint32_t nodes, workers;         /* 0: drawn */
     uint64_t faults;                 /* bit per swarm_fault that may be drawn; ~0: all */
     const struct swarm_skips *skips; /* NULL: none (kvsim --minimize) */
     uint32_t clients_max;            /* WORKLOAD_CLIENTS_MAX or fewer */
@@ -66,7 +66,7 @@ struct swarm_result { /* plain bytes: it crosses processes */
     char why[512];
     uint64_t hash, events, sim_ns;
     uint64_t ok, fail, info;
-    uint32_t nodes;
+    uint32_t nodes, workers;
     bool undecided;                     /* the checker reached its limit */
     uint32_t faults[SWARM_FAULT_COUNT]; /* how often each happened */
     uint32_t fault_count, op_count;     /* drawn, the ones left out included */

@@ -93,7 +93,7 @@ static void mark_look(void *context, const struct checkpoint_mark *m)
 
 static bool is_marked(void)
 {
-    struct checkpoint *c = node_of(cluster, follower)->checkpoint;
+    struct checkpoint *c = node_of(cluster, follower)->desks[0].checkpoint;
     struct checkpoint_view *v;
     bool marked = false;
     ck_assert_int_eq(c->ops->view_open(c, &v), KV_OK);
