@@ -966,6 +966,7 @@ static void got_snapshot(void *context, const struct peer_snapshot *s)
     bool lost;
     uint32_t index = worker_of(v, s->group, s->to);
     if (!s->answer && siblings_is_face(w) && w->siblings != NULL) index = seats_place(w, s->group, s->to);
+    if (index == UINT32_MAX) return;
     struct kv_buf *batch = passed_on(v, index, &lost);
     if (batch != NULL) peer_put_snapshot(batch, s);
     else if (!lost) transfer_receive(w, v->node, s);

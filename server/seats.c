@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "server/leave.h"
+#include "server/peer_codec.h"
 #include "server/request.h"
 #include "server/siblings.h"
 
@@ -255,7 +257,7 @@ static uint32_t emptiest(struct worker *w, const struct partition *p)
     counts_take(w, counts);
     for (uint32_t k = 0; k < siblings_count(w); k++)
         if (!is_live_on(p, k) && (best == UINT32_MAX || counts[k] < counts[best])) best = k;
-    return best == UINT32_MAX ? 0 : best;
+    return best;
 }
 
 uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica)
@@ -269,19 +271,16 @@ uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica)
     if (s->placed == replica) return s->placed_at;
     for (uint32_t k = 1; k < siblings_count(w); k++)
         if (s->of[k].state != SEAT_NONE && s->of[k].replica == replica) return k;
-    s->placed = replica;
     /* One that stands in the way closed goes to make room, as on a node of one worker. */
-    if (p->group == NULL && store_group_get(w->store, group, &sg) && sg.state != CHECKPOINT_GROUP_TOMBSTONE) {
-        s->placed_at = 0;
-        return 0;
-    }
-    for (uint32_t k = 1; k < siblings_count(w); k++)
-        if (s->of[k].state == SEAT_CLOSED) {
-            s->placed_at = k;
-            return k;
-        }
+    uint32_t at = UINT32_MAX;
+    if (p->group == NULL && store_group_get(w->store, group, &sg) && sg.state != CHECKPOINT_GROUP_TOMBSTONE) at = 0;
+    for (uint32_t k = 1; k < siblings_count(w) && at == UINT32_MAX; k++)
+        if (s->of[k].state == SEAT_CLOSED) at = k;
     const struct seat_wish *wish = wish_of(w, group);
-    s->placed_at = wish != NULL && !is_live_on(p, wish->to) ? wish->to : emptiest(w, p);
+    if (at == UINT32_MAX) at = wish != NULL && !is_live_on(p, wish->to) ? wish->to : emptiest(w, p);
+    if (at == UINT32_MAX) return at; /* until one of those that were removed has left */
+    s->placed = replica;
+    s->placed_at = at;
     JOURNAL(w->journal, raft, DEBUG, "replica-placed", "group=%u replica=%u worker=%u", group, replica, s->placed_at);
     return s->placed_at;
 }
@@ -345,6 +344,33 @@ bool seats_are_beside(struct worker *w, uint32_t left, uint32_t right)
     return false;
 }
 
+/* ---- who was removed and has not heard ---- */
+
+/* One that is no member any more asks nobody if it was a learner; here it is known all the same. */
+static void tell_removed(struct worker *w, struct partition *p, const struct descriptor *d)
+{
+    struct kv_buf *batch;
+    if (d == NULL || p->seats == NULL) return;
+    if (p->group != NULL && !p->group->installing && leave_is_due(d, p->group->replica)) leave_group(p->group);
+    for (uint32_t k = 1; k < siblings_count(w); k++) {
+        struct peer_lost gone = {.group = p->id, .replica = p->seats->of[k].replica, .gone = true};
+        if (is_live_on(p, k) && leave_is_due(d, gone.replica) && (batch = siblings_batch(w, k, w->node_id)) != NULL)
+            peer_put_lost(batch, &gone);
+    }
+}
+
+static void tell_all_removed(struct worker *w)
+{
+    uint32_t cursor = 0;
+    uint64_t id;
+    void *v;
+    while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
+        struct partition *p = v;
+        tell_removed(w, p, p->told);
+        if (p->group != NULL && !p->group->installing && !p->group->rowless) tell_removed(w, p, &p->group->descriptor);
+    }
+}
+
 /* ---- balance ---- */
 
 static bool may_move(struct worker *w, const struct partition *p, uint32_t from)
@@ -386,6 +412,7 @@ void seats_tick(struct worker *w, uint64_t now_ns)
     uint32_t under_way = 0;
     if (now_ns < m->balance_ns || w->stopping || w->poisoned) return;
     m->balance_ns = now_ns + KV_MS(BALANCE_MS);
+    tell_all_removed(w);
     for (uint32_t i = 0; i < WISHES; i++) {
         struct seat_wish *wish = &m->wishes[i];
         const struct partition *p = wish->group == 0 ? NULL : map_get(w, wish->group);

@@ -35,7 +35,7 @@ void seats_free(struct partition *p);
 /* The worker that a message to that replica is for; 0: this one. It may know that the replica is gone, or not there yet. */
 uint32_t seats_of(struct worker *w, uint32_t group, raft_id replica);
 bool seats_is_live(const struct worker *w, uint32_t index, uint32_t group); /* on that sibling */
-/* Where the rows of a replica that is nowhere yet are to go: the same for each piece of them. */
+/* Where the rows of a replica that is nowhere yet are to go: the same for each piece of them. UINT32_MAX: nowhere now. */
 uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica);
 /* A sibling may have had one, or holds rows of that range: the replica is not to begin here. */
 bool seats_forbid_birth(const struct worker *w, const struct descriptor *d);

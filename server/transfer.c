@@ -371,13 +371,10 @@ static void destroy_done(struct store_destroy *d, enum kv_err err)
     else create_start(in);
 }
 
-/* The only voter, as far as it knows, gives way to nobody: its successor belongs on another worker, or node. */
-static bool holds_all(const struct group *g, raft_id successor)
+/* Of a node of several workers: its successor belongs on another one, and it leaves when it is told (seats.c). */
+static bool stays(const struct group *g, raft_id successor)
 {
-    uint32_t others = 0;
-    for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
-        others += g->descriptor.replicas[i].role != DESCRIPTOR_LEARNER && g->descriptor.replicas[i].id != g->replica;
-    return g->replica < successor && others == 0 && !g->rowless;
+    return g->replica < successor && g->w->siblings != NULL;
 }
 
 /* Another replica here still holds a part of that range: it has a split to apply, or to go. Until then its rows are its
@@ -387,7 +384,7 @@ static bool is_in_the_way(const struct inbound *in)
     struct kv_range range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)};
     uint32_t other = store_overlap(in->w->store, range, in->descriptor.range_epoch, in->group);
     const struct group *g = worker_group(in->w, in->group);
-    if (g != NULL && (g->installing || holds_all(g, in->to))) other = in->group;
+    if (g != NULL && (g->installing || stays(g, in->to))) other = in->group;
     if (other == UINT32_MAX) return false;
     JOURNAL(in->w->journal, raft, INFO, "snapshot-waits", "group=%u replica=%u for=%u", in->group, in->to, other);
     return true;

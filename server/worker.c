@@ -602,7 +602,7 @@ void worker_check(const struct worker *w)
     while (kv_map_next(&w->groups, &cursor, &id, &v)) {
         const struct group *g = v;
         raft_check(g->raft);
-        assert(rest_is_sound(g));
+        assert(w->poisoned || rest_is_sound(g)); /* a poisoned one does not tick; the node ends soon */
     }
 }
 
