@@ -189,6 +189,12 @@ static bool stands_in_line(const struct request *r, struct partition *p)
     return l->sent > 0 && (l->is_refused || l->sent_to != map_way(w, p));
 }
 
+/* Made by a worker that is not the node's face: it stands in line there. */
+static bool is_siblings_own(const struct request *r)
+{
+    return !siblings_is_face(r->w) && r->body.hops == 0;
+}
+
 static void send_to(struct request *r, struct partition *p, uint32_t node)
 {
     struct worker *w = r->w;
@@ -511,8 +517,9 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
             return;
         }
     }
-    if (p == NULL) request_absent(r);
-    else route(r, p);
+    if (p != NULL) route(r, p);
+    else if (is_siblings_own(r)) send_to(r, NULL, sibling_way(0)); /* which knows all partitions */
+    else request_absent(r);
 }
 
 void request_start(struct request *r)
@@ -529,7 +536,7 @@ void request_start(struct request *r)
     r->deadline_ns = worker_event_now_ns(w) + wait;
     r->is_write = info->kind == KV_OP_KIND_W;
     if (r->body.keyspace == KV_KEYSPACE_SYSTEM && !is_trusted(r)) r->body.keyspace = KV_KEYSPACE_DEFAULT; /* not said */
-    r->stands = r->is_write && !merge_is_op(r->body.op);
+    r->stands = r->is_write && !merge_is_op(r->body.op) && !is_siblings_own(r);
     if (r->body.arg_count < (uint32_t)info->arity_min ||
         (info->arity_max >= 0 && r->body.arg_count > (uint32_t)info->arity_max)) {
         request_fail(r, KV_BAD_ARGUMENT, "wrong number of arguments");
