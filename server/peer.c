@@ -681,13 +681,10 @@ uint64_t peer_birthmark(const struct peers *p, uint32_t node)
 {
     const struct worker *w = p->w;
     const struct peer *peer = find(p, node);
-    if (!siblings_is_face(w)) {
-        const struct peer_facts *f = siblings_facts(w, node);
-        return node == w->node_id ? siblings_node_birthmark(w) : f == NULL ? 0
-                                                                           : f->birthmark;
-    }
-    if (peer != NULL) return peer->birthmark;
-    return node == w->node_id && !siblings_are_impaired(w) ? store_birthmark(w->store) : 0;
+    const struct peer_facts *f = siblings_facts(w, node);
+    if (node == w->node_id) return siblings_node_birthmark(w);
+    return peer != NULL ? peer->birthmark : f != NULL ? f->birthmark
+                                                      : 0;
 }
 
 void peers_send_directory(struct peers *p, const struct peer_directory *d)
@@ -708,8 +705,18 @@ void peers_tell_siblings(struct peers *p, const struct peer_directory *d)
     }
 }
 
+/* What stands damaged in their stores hears nothing else (leave_told()). */
+static void tell_damaged(struct worker *w, uint32_t node, struct kv_slice descriptor, uint64_t term)
+{
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) {
+        struct kv_buf *batch = siblings_state(w, k)->damaged ? siblings_batch(w, k, node) : NULL;
+        if (batch != NULL) peer_put_descriptor(batch, descriptor, term);
+    }
+}
+
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term)
 {
+    tell_damaged(p->w, p->w->node_id, descriptor, term);
     struct kv_buf *batch = siblings_is_face(p->w) ? NULL : siblings_batch(p->w, 0, 0);
     if (batch != NULL) peer_put_descriptor(batch, descriptor, term);
     for (uint32_t i = 0; i < p->count; i++) {
@@ -924,6 +931,7 @@ static void got_told(void *context, struct kv_slice descriptor, uint64_t term)
 {
     struct receiver *v = context;
     struct descriptor d;
+    tell_damaged(v->p->w, v->node, descriptor, term);
     if (descriptor_decode(descriptor, &d) == KV_OK) map_learn(v->p->w, &d, v->node, term);
 }
 

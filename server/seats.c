@@ -346,16 +346,20 @@ bool seats_are_beside(struct worker *w, uint32_t left, uint32_t right)
 
 /* ---- who was removed and has not heard ---- */
 
-/* One that is no member any more asks nobody if it was a learner; here it is known all the same. */
+/* What nodes hear from leaders (map_learn()) a replica here hears from what worker 0 knows of another one here, or was told. */
 static void tell_removed(struct worker *w, struct partition *p, const struct descriptor *d)
 {
     struct kv_buf *batch;
     if (d == NULL || p->seats == NULL) return;
     if (p->group != NULL && !p->group->installing && leave_is_due(d, p->group->replica)) leave_group(p->group);
     for (uint32_t k = 1; k < siblings_count(w); k++) {
-        struct peer_lost gone = {.group = p->id, .replica = p->seats->of[k].replica, .gone = true};
-        if (is_live_on(p, k) && leave_is_due(d, gone.replica) && (batch = siblings_batch(w, k, w->node_id)) != NULL)
-            peer_put_lost(batch, &gone);
+        struct kv_buf bytes = {0};
+        if (!is_live_on(p, k) || !leave_is_due(d, p->seats->of[k].replica) || (batch = siblings_batch(w, k, w->node_id)) == NULL) continue;
+        struct descriptor plain = *d;
+        plain.list = kv_slice(NULL, 0);
+        descriptor_encode(&plain, &bytes);
+        if (!bytes.failed) peer_put_descriptor(batch, kv_buf_slice(&bytes), 0);
+        kv_buf_free(&bytes);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "client/base/hash.h"
 #include "server/group.h"
 #include "server/lines.h"
 #include "server/map.h"
@@ -359,7 +360,9 @@ static void say_up(struct worker *w)
     memset(&now, 0, sizeof now); /* compared as bytes */
     now.poisoned = w->poisoned;
     now.full = store_is_full(w->store);
-    now.impaired = store_birthmark(w->store) == 0;
+    now.damaged = store_damage(w->store) != NULL;
+    now.birthmark = store_birthmark(w->store);
+    now.impaired = now.birthmark != STORE_ORIGINAL && now.birthmark != store_id(w->store);
     now.groups = w->groups.count;
     now.open = w->open_count;
     store_stats(w->store, &now.stats);
@@ -453,13 +456,6 @@ bool siblings_are_full(const struct worker *w)
     return false;
 }
 
-bool siblings_are_impaired(const struct worker *w)
-{
-    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++)
-        if (siblings_state(w, k)->impaired) return true;
-    return false;
-}
-
 const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node)
 {
     if (siblings_is_face(w)) return NULL;
@@ -476,7 +472,12 @@ uint32_t siblings_facts_connected(const struct worker *w)
     return count;
 }
 
+/* All stores of a node are one directory: it has another birthmark as soon as one of them has. */
 uint64_t siblings_node_birthmark(const struct worker *w)
 {
-    return w->siblings->node.birthmark;
+    if (!siblings_is_face(w)) return w->siblings->node.birthmark;
+    uint64_t mark = store_birthmark(w->store);
+    for (uint32_t k = 1; k < siblings_count(w); k++)
+        if (siblings_state(w, k)->impaired) mark = kv_hash64(kv_slice(&mark, sizeof mark), siblings_state(w, k)->birthmark);
+    return mark;
 }

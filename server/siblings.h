@@ -60,14 +60,15 @@ void worker_end(struct worker *w); /* a sibling's: worker 0 has stopped */
 /* ---- what worker 0 knows of the others ---- */
 
 struct sibling_state {
-    bool poisoned, full, impaired; /* impaired: its store may have forgotten replicas that it held */
+    bool poisoned, full, damaged; /* store_damage() */
+    bool impaired;                /* its store may have forgotten replicas that it held: its birthmark is */
+    uint64_t birthmark;
     uint32_t groups, leads, led_by, open;
     struct store_stats stats;
 };
 const struct sibling_state *siblings_state(const struct worker *w, uint32_t index);
 bool siblings_lead(const struct worker *w);        /* one of them leads a partition */
 bool siblings_are_full(const struct worker *w);    /* one of their disks is */
-bool siblings_are_impaired(const struct worker *w);
 
 void siblings_peer_event(struct worker *w, uint32_t node, bool is_up); /* a link came up, or ended */
 void siblings_order_levels(struct worker *w, const char *levels);
@@ -80,7 +81,7 @@ bool siblings_gather(struct request *r);
 
 const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node); /* NULL: not known */
 uint32_t siblings_facts_connected(const struct worker *w);
-uint64_t siblings_node_birthmark(const struct worker *w);
+uint64_t siblings_node_birthmark(const struct worker *w); /* worker 0 knows it too */
 
 /* ---- the record of the data directory: how many workers it is of ---- */
 

@@ -34,7 +34,7 @@ const struct command commands[] = {
      "kvctl keyspace merge users --at eu/m", 1, 1, keyspace_merge_run, true},
     {"explain", "OP [KEY]", "which partitions an operation asks and which are pruned; OP: get scan put del cas incr", "prefix from to",
      "kvctl explain scan --prefix '{user:4711}'", 1, 2, explain_run, true},
-    {"partition move", "ID FROM TO", "move a replica between nodes and wait for it; FROM 0 adds one, TO 0 ends one", "",
+    {"partition move", "ID FROM TO", "move a replica between nodes and wait for it; FROM 0 adds one, TO 0 ends one; FROM as TO: to another worker of it", "",
      "kvctl partition move 4 2 5 --timeout 1m", 3, 3, partition_move_run, true},
     {"partition lead", "ID NODE", "let the voter on that node lead a partition whenever it can", "", "kvctl partition lead 4 5", 2,
      2, partition_lead_run, true},

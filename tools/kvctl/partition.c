@@ -113,11 +113,16 @@ int partition_move_run(struct kvctl *k, const struct args *a, const char *const 
     struct kv_result r;
     if (!number(k, words[0], "partition", 0, &id) || !number(k, words[1], "node", 0, &from) || !number(k, words[2], "node", 0, &to))
         return EXIT_USAGE;
-    if (from == to) return kvctl_usage(k, "it is on node %u already", to);
+    if (from == 0 && to == 0) return kvctl_usage(k, "neither a node that it leaves nor one that it comes to");
     int code = kvctl_open(k);
     if (code != EXIT_OK) return code;
     struct kv_slice argv[3] = {kv_str(words[0]), kv_str(words[1]), kv_str(words[2])};
     if (kv_command(k->kv, KV_OP_KVMOVE, argv, 3, &r) != KV_OK) return kvctl_fail(k, &r);
+    if (from == to) { /* the map knows nodes alone */
+        if (k->format == FORMAT_JSON) printf("{\"partition\":%u,\"from\":%u,\"to\":%u}\n", id, from, to);
+        else printf("partition %u moves to another worker of node %u; next: kvctl node show %u\n", id, to, to);
+        return EXIT_OK;
+    }
     uint64_t deadline_ms = now_ms() + k->timeout_ms;
     for (int moved = 0; (moved = is_moved(k, id, from, to)) <= 0;) {
         if (moved < 0) return EXIT_INTERNAL;
