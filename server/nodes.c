@@ -306,6 +306,7 @@ static void changed(struct worker *w)
 {
     const struct nodes_entry *self = nodes_find(w, w->node_id);
     w->nodes->serial++;
+    if (!siblings_is_face(w)) return; /* worker 0 says it, and tells others */
     JOURNAL(w->journal, peer, INFO, "nodes", "version=%llu count=%u", (unsigned long long)w->nodes->m.version, w->nodes->m.count);
     if (self != NULL && self->state == KV_NODE_REMOVED)
         JOURNAL(w->journal, peer, ERROR, "removed", "node=%u action=\"stop it; to come back it needs a fresh key and a new token\"",

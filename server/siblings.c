@@ -306,8 +306,7 @@ static void frame_came(struct way *y, const struct frame_head *head, struct kv_s
             memcpy(&y->state, body.data, sizeof y->state);
             if (y->state.poisoned) worker_poison(w);
         } else {
-            static struct node_state const none;
-            struct node_state n = none;
+            struct node_state n;
             assert(body.size == sizeof n);
             memcpy(&n, body.data, sizeof n);
             node_state_came(w, &n);
@@ -370,8 +369,8 @@ static void say_up(struct worker *w)
         struct group *g = v;
         now.leads += group_leads(g);
         now.led_by += g->leader != 0;
-        if (g->active_link != NULL) seats_tell(g); /* that it is out of touch comes with time */
     }
+    for (struct group *g = w->active; g != NULL; g = g->active_next) seats_tell(g); /* that it is out of touch comes with time */
     if (memcmp(&now, &s->told_up, sizeof now) == 0) return;
     s->told_up = now;
     frame_say(&s->ways[0], FRAME_STATE, 0, 0, &now, sizeof now);
@@ -403,7 +402,7 @@ void siblings_tick(struct worker *w, uint64_t now_ns)
 {
     if (w->siblings == NULL) return;
     if (!siblings_is_face(w)) {
-        say_up(w);
+        if (w->is_beat || w->stopping || w->poisoned) say_up(w);
         return;
     }
     say_down(w);

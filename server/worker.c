@@ -402,6 +402,7 @@ enum kv_err worker_start(struct worker *w, char *why, size_t why_size)
     if (err != KV_OK) return err;
     peers_start(w->peers);
     seats_tell_all(w);
+    w->is_beat = true; /* how it is, at once */
     siblings_tick(w, env_now_ns(w->env));
     siblings_flush(w);
     w->env->ops->timer_start(w->env, &w->tick, KV_MS(NODE_TICK_MS));
