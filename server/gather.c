@@ -51,7 +51,6 @@ static void answered(struct request *r, const struct kv_reply *reply)
     uint64_t number = 0;
     if (reply->err == KV_OK && resp_next(&value, SIZE_MAX, &v) == KV_OK && v.type == RESP_BULK && v.text.size > 0) {
         if (r->body.op == KV_OP_KVSTATUS) {
-            kv_buf_append_text(&g->text, ",");
             kv_buf_append_slice(&g->text, v.text);
         } else if (kv_parse_u64(v.text, &number)) {
             g->sum += number;

@@ -68,6 +68,43 @@ static bool is_full(const struct worker *w)
     return store_is_full(w->store) || siblings_are_full(w);
 }
 
+static unsigned long line_id(struct kv_slice line)
+{
+    static const char before[] = "{\"id\":";
+    return line.size < sizeof before ? 0 : strtoul((const char *)line.data + sizeof before - 1, NULL, 10);
+}
+
+static int line_order(const void *a, const void *b)
+{
+    unsigned long x = line_id(*(const struct kv_slice *)a), y = line_id(*(const struct kv_slice *)b);
+    return x < y ? -1 : x > y;
+}
+
+/* Groups of all workers by their ids, as members of an array. */
+static void groups_merge(struct worker *w, struct kv_slice others, struct kv_buf *out)
+{
+    struct kv_buf text = {0};
+    uint32_t count = 0;
+    status_groups(w, &text);
+    kv_buf_append_slice(&text, others);
+    struct kv_slice all = kv_buf_slice(&text);
+    for (size_t i = 0; i < all.size; i++) count += all.data[i] == '\n';
+    struct kv_slice *lines = calloc(count + 1, sizeof *lines);
+    size_t at = 0;
+    for (uint32_t n = 0; lines != NULL && n < count; n++) {
+        const uint8_t *end = memchr(all.data + at, '\n', all.size - at);
+        lines[n] = kv_slice(all.data + at, (size_t)(end - all.data) - at);
+        at += lines[n].size + 1;
+    }
+    if (lines != NULL) qsort(lines, count, sizeof *lines, line_order);
+    for (uint32_t n = 0; lines != NULL && n < count; n++) {
+        if (n > 0) kv_buf_append_u8(out, ',');
+        kv_buf_append_slice(out, lines[n]);
+    }
+    free(lines);
+    kv_buf_free(&text);
+}
+
 void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others)
 {
     struct store_stats st;
@@ -91,15 +128,12 @@ void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others)
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
                   peer_connected_count(w->peers), siblings_count(w), (unsigned long long)directory);
-    status_groups(w, out);
-    if (w->groups.count == 0 && others.size > 0) others = kv_slice(others.data + 1, others.size - 1);
-    kv_buf_append_slice(out, others);
+    groups_merge(w, others, out);
     kv_buf_append_text(out, "]}");
 }
 
 void status_groups(struct worker *w, struct kv_buf *out)
 {
-    const char *comma = "";
     uint64_t now = env_now_ns(w->env);
     struct group **groups = groups_sorted(w);
     for (uint32_t n = 0; groups != NULL && groups[n] != NULL; n++) {
@@ -107,9 +141,9 @@ void status_groups(struct worker *w, struct kv_buf *out)
         struct raft_status s;
         raft_status(g->raft, now, &s);
         kv_buf_printf(out,
-                      "%s{\"id\":%u,\"worker\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
+                      "{\"id\":%u,\"worker\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
                       "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"quiet\":%s,\"replicas\":[",
-                      comma, g->id, w->o.index, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
+                      g->id, w->o.index, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
                       (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)g->applied,
                       (unsigned long long)s.last, (unsigned long long)s.compacted, g->descriptor.range_epoch, g->descriptor.conf_epoch,
                       s.lease_held ? "true" : "false", s.quiet ? "true" : "false");
@@ -117,8 +151,7 @@ void status_groups(struct worker *w, struct kv_buf *out)
             if (i > 0) kv_buf_append_u8(out, ',');
             replica_json(g, &s, &g->descriptor.replicas[i], out);
         }
-        kv_buf_append_text(out, "]}");
-        comma = ",";
+        kv_buf_append_text(out, "]}\n");
     }
     free(groups);
 }

@@ -72,6 +72,7 @@ for t in tests/e2e/*.sh; do
     case $t in */lib.sh | */lib_*.sh) continue ;; esac
     step "${t#tests/}" sh "$t"
 done
+for t in cluster order merge kills; do step "e2e/$t.sh of two workers" env KVD_WORKERS=2 sh "tests/e2e/$t.sh"; done
 [ ! -f "$work/report" ] || cat "$work/report"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
