@@ -59,6 +59,10 @@ bool birth_apply(struct group *parent, const struct descriptor *child)
     struct worker *w = parent->w;
     raft_id replica = replica_here(parent, child);
     if (replica == 0) return false;
+    if (seats_has_elsewhere(w, child->id, replica)) { /* its snapshot was quicker */
+        stays_away(parent, child->id, replica, KV_CONFLICT);
+        return true;
+    }
     struct kv_buf bytes = {0};
     descriptor_encode(child, &bytes);
     if (bytes.failed) abort(); /* mid-apply: the log replays it exactly */
@@ -152,11 +156,12 @@ void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica
         return;
     const struct descriptor_replica *r = voter_of(&d, replica);
     struct kv_range range = {kv_key_slice(&d.from), kv_key_slice(&d.to)};
-    if (r == NULL || r->node != w->node_id || r->store != peer_birthmark(w->peers, w->node_id) || seats_forbid_birth(w, &d) ||
+    if (r == NULL || r->node != w->node_id || r->store != peer_birthmark(w->peers, w->node_id) || seats_forbid_birth(w, &d, replica) ||
         store_overlap(w->store, range, 0, d.id) != UINT32_MAX)
         return;
-    if (worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM))
-        JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
+    if (!worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM)) return;
+    seats_placed_here(w, d.id, replica);
+    JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
 }
 
 static bool is_young(const struct group *g, uint64_t now_ns)

@@ -973,7 +973,7 @@ static void got_snapshot(void *context, const struct peer_snapshot *s)
     struct worker *w = v->p->w;
     bool lost;
     uint32_t index = worker_of(v, s->group, s->to);
-    if (!s->answer && siblings_is_face(w) && w->siblings != NULL) index = seats_place(w, s->group, s->to);
+    if (!s->answer && siblings_is_face(w) && w->siblings != NULL) index = seats_place(w, s->group, s->to, s->descriptor);
     if (index == UINT32_MAX) return;
     struct kv_buf *batch = passed_on(v, index, &lost);
     if (batch != NULL) peer_put_snapshot(batch, s);

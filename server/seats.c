@@ -9,8 +9,9 @@
 #include "server/siblings.h"
 
 /* (1) A replica (group, id) is on one worker for all of its life: it would vote twice otherwise. Who was not there
- *     before is put where seats_place() said first, and what is born late begins at worker 0 alone, where it would be born in
- *     time too unless another worker has its parent (seats_forbid_birth).
+ *     before is put where seats_place() said first. One that could be born here too, by an entry of another partition that this node has
+ *     not applied yet, is put where that is: there the store tells the two apart. Such a parent holds its range; or is
+ *     partition 0, on worker 0, whose births ask seats_has_elsewhere(). What is born late begins at worker 0.
  * (2) Two replicas of one partition may be here for a while: one that moves to another worker, under a new id as any
  *     that moves (member.c).
  * (3) What worker 0 knows is late by a message, never wrong: it only decides who is asked. */
@@ -193,23 +194,48 @@ uint32_t seats_of(struct worker *w, uint32_t group, raft_id replica)
     return best;
 }
 
-bool seats_forbid_birth(const struct worker *w, const struct descriptor *d)
+bool seats_has_elsewhere(const struct worker *w, uint32_t group, raft_id replica)
+{
+    const struct partition *p = map_get(w, group);
+    if (p == NULL || p->seats == NULL) return false;
+    if (p->seats->placed >= replica && p->seats->placed_at != 0) return true;
+    for (uint32_t k = 1; k < siblings_count(w); k++)
+        if (p->seats->of[k].state != SEAT_NONE && p->seats->of[k].replica >= replica) return true;
+    return false;
+}
+
+static bool is_inside(struct kv_range inner, struct kv_range outer)
+{
+    if (kv_slice_cmp(inner.from, outer.from) < 0) return false;
+    return outer.to.size == 0 || (inner.to.size != 0 && kv_slice_cmp(inner.to, outer.to) <= 0);
+}
+
+/* The siblings that hold some of its range, as bits, for another partition, and will not just give way to it (R9). */
+static uint32_t holders_of(const struct worker *w, const struct descriptor *d)
 {
     struct kv_range range = {kv_key_slice(&d->from), kv_key_slice(&d->to)};
-    uint32_t cursor = 0;
+    uint32_t cursor = 0, holders = 0;
     uint64_t id;
     void *v;
     while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
         const struct partition *p = v;
-        for (uint32_t k = 1; p->seats != NULL && k < siblings_count(w); k++) {
+        for (uint32_t k = 1; p->seats != NULL && p->id != d->id && k < siblings_count(w); k++) {
             const struct seat *s = &p->seats->of[k];
-            if (s->state == SEAT_NONE) continue;
-            if (p->id == d->id) return true;
-            if (s->state == SEAT_GONE) continue;
-            if (kv_range_meets(range, (struct kv_range){kv_key_slice(&s->from), kv_key_slice(&s->to)})) return true;
+            struct kv_range own = {kv_key_slice(&s->from), kv_key_slice(&s->to)};
+            if (s->state == SEAT_NONE || s->state == SEAT_GONE || !kv_range_meets(range, own)) continue;
+            if (s->range_epoch < d->range_epoch && is_inside(own, range)) continue;
+            holders |= 1u << k;
         }
     }
-    return false;
+    return holders;
+}
+
+bool seats_forbid_birth(const struct worker *w, const struct descriptor *d, raft_id replica)
+{
+    const struct partition *p = map_get(w, d->id);
+    for (uint32_t k = 1; p != NULL && p->seats != NULL && k < siblings_count(w); k++)
+        if (p->seats->of[k].state != SEAT_NONE) return true;
+    return seats_has_elsewhere(w, d->id, replica) || holders_of(w, d) != 0;
 }
 
 /* ---- where to ---- */
@@ -260,8 +286,23 @@ static uint32_t emptiest(struct worker *w, const struct partition *p)
     return best;
 }
 
-uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica)
+static void place(struct worker *w, struct partition *p, raft_id replica, uint32_t at)
 {
+    struct seats *s = make(w, p);
+    s->placed = replica;
+    s->placed_at = at;
+    JOURNAL(w->journal, raft, DEBUG, "replica-placed", "group=%u replica=%u worker=%u", p->id, replica, at);
+}
+
+void seats_placed_here(struct worker *w, uint32_t group, raft_id replica)
+{
+    struct partition *p = siblings_count(w) == 1 ? NULL : map_make(w, group);
+    if (p != NULL) place(w, p, replica, 0);
+}
+
+uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica, struct kv_slice descriptor)
+{
+    struct descriptor d;
     if (group == KV_PARTITION_SYSTEM) return 0;
     struct partition *p = map_make(w, group);
     if (p == NULL) abort();
@@ -269,6 +310,7 @@ uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica)
     struct store_group sg;
     if (p->group != NULL && p->group->replica == replica) return 0;
     if (s->placed == replica) return s->placed_at;
+    if (descriptor_decode(descriptor, &d) != KV_OK) return 0; /* which refuses it */
     for (uint32_t k = 1; k < siblings_count(w); k++)
         if (s->of[k].state != SEAT_NONE && s->of[k].replica == replica) return k;
     /* One that stands in the way closed goes to make room, as on a node of one worker. */
@@ -276,13 +318,16 @@ uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica)
     if (p->group == NULL && store_group_get(w->store, group, &sg) && sg.state != CHECKPOINT_GROUP_TOMBSTONE) at = 0;
     for (uint32_t k = 1; k < siblings_count(w) && at == UINT32_MAX; k++)
         if (s->of[k].state == SEAT_CLOSED) at = k;
+    uint32_t holders = holders_of(w, &d);
+    if (store_overlap(w->store, (struct kv_range){kv_key_slice(&d.from), kv_key_slice(&d.to)}, d.range_epoch, group) != UINT32_MAX) holders |= 1;
+    if ((holders & (holders - 1)) != 0) return UINT32_MAX; /* until all but one of them are told of what happened */
+    for (uint32_t k = 0; k < siblings_count(w) && at == UINT32_MAX; k++)
+        if (holders == 1u << k) at = k;
     const struct seat_wish *wish = wish_of(w, group);
     if (at == UINT32_MAX) at = wish != NULL && !is_live_on(p, wish->to) ? wish->to : emptiest(w, p);
     if (at == UINT32_MAX) return at; /* until one of those that were removed has left */
-    s->placed = replica;
-    s->placed_at = at;
-    JOURNAL(w->journal, raft, DEBUG, "replica-placed", "group=%u replica=%u worker=%u", group, replica, s->placed_at);
-    return s->placed_at;
+    place(w, p, replica, at);
+    return at;
 }
 
 static void asked(struct request *r, const struct kv_reply *reply)

@@ -36,9 +36,12 @@ void seats_free(struct partition *p);
 uint32_t seats_of(struct worker *w, uint32_t group, raft_id replica);
 bool seats_is_live(const struct worker *w, uint32_t index, uint32_t group); /* on that sibling */
 /* Where the rows of a replica that is nowhere yet are to go: the same for each piece of them. UINT32_MAX: nowhere now. */
-uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica);
-/* A sibling may have had one, or holds rows of that range: the replica is not to begin here. */
-bool seats_forbid_birth(const struct worker *w, const struct descriptor *d);
+uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica, struct kv_slice descriptor);
+/* That replica, or a later one, is on another worker, or on its way there: it is not to begin here. */
+bool seats_has_elsewhere(const struct worker *w, uint32_t group, raft_id replica);
+/* Likewise, or another worker holds some of that range, and may give birth to it yet. */
+bool seats_forbid_birth(const struct worker *w, const struct descriptor *d, raft_id replica);
+void seats_placed_here(struct worker *w, uint32_t group, raft_id replica);
 
 /* Moves replicas among the workers until each has as many, one or two at a time, by asking their leaders. */
 void seats_tick(struct worker *w, uint64_t now_ns);
