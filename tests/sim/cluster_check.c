@@ -422,6 +422,7 @@ struct rows {
     const struct worker *w;
     struct of_group {
         uint64_t hash, count;
+        bool is_there; /* when the scans began: one that comes meanwhile, to another worker, has its rows later */
     } groups[GROUPS_MAX];
     uint64_t stamp_least_ms; /* of dedup records */
     bool done;
@@ -467,6 +468,7 @@ static void rows_read(struct cluster *c, struct rows *all)
     for (uint32_t k = 0; k < STORE_CLASSES; k++)
         for (uint32_t i = 0; i < desks_of(c); i++, r++) {
             r->w = desk_of(c, i + 1)->worker;
+            for (uint32_t id = 0; id < GROUPS_MAX; id++) r->groups[id].is_there = worker_group(r->w, id) != NULL;
             r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
             r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
             store_scan(r->w->store, &r->scan);
@@ -486,9 +488,9 @@ static bool rows_agree(struct cluster *c, const struct rows *of_class, uint32_t 
     }
     for (uint32_t id = 0; id < GROUPS_MAX; id++) {
         uint32_t first = 0;
-        while (first < node && worker_group(of_class[first].w, id) == NULL) first++;
+        while (first < node && !of_class[first].groups[id].is_there) first++;
         sim_mix(c->o.sim, kv_slice(&r->groups[id].hash, sizeof r->groups[id].hash));
-        if (worker_group(r->w, id) == NULL || r->groups[id].hash == of_class[first].groups[id].hash) continue;
+        if (!r->groups[id].is_there || worker_group(r->w, id) == NULL || r->groups[id].hash == of_class[first].groups[id].hash) continue;
         snprintf(why, why_size, "group %u: node %u holds %llu %s rows, hash %016llx; node %u %llu rows, hash %016llx", id, node + 1,
                  (unsigned long long)r->groups[id].count, class, (unsigned long long)r->groups[id].hash, first + 1,
                  (unsigned long long)of_class[first].groups[id].count, (unsigned long long)of_class[first].groups[id].hash);
