@@ -21,7 +21,7 @@
     X(cluster_join, "cluster.join", TEXT, "", 0, 127, "HOST:PORT, the native address of a node of the cluster that this one joins on its first start; also --join")                           \
     X(cluster_token, "cluster.token", TEXT, "", 0, 127, "what lets it in once, made by `kvctl node token`; also --token")                                                                     \
     X(cluster_join_time, "cluster.join_time", DURATION, "60s", 100000000, 3600000000000, "how long it asks before it gives up")                                                               \
-    X(workers, "workers", NUMBER, "1", 1, 16, "threads that partitions are spread over, for the life of the data directory")                                                                 \
+    X(workers, "workers", NUMBER, "1", 1, 16, "threads that partitions are spread over, for the life of the data directory")                                                                  \
     X(node_id, "node.id", NUMBER, "1", 1, 4294967279, "this node's id; never reuse one; a node that joins is given one")                                                                      \
     X(node_zone, "node.zone", TEXT, "", 0, 64, "failure domain (rack, data centre) that the node tells when it joins")                                                                        \
     X(node_data, "node.data", TEXT, "./kvd-data", 1, 255, "directory of all data and, unless node.key says otherwise, of the keys")                                                           \

@@ -78,7 +78,7 @@ struct group {
     uint32_t evictor;
     bool rowless; /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
-    struct partition *at;  /* in the node's map */
+    struct partition *at; /* in the node's map */
     struct seat_told seat_told;
     bool is_to_tell;       /* other nodes are to know of it (map.c) */
     uint64_t astray_until; /* what waits up to that index was proposed behind a split; 0: nothing is */

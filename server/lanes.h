@@ -13,7 +13,7 @@ struct lanes_options { /* all outlive the lanes */
     const struct journal *journal; /* each has a copy: levels go their own way afterwards */
     struct env *env;               /* of worker 0 */
     uint64_t linger_ns;
-    bool has_others;               /* the directory knows of other nodes */
+    bool has_others; /* the directory knows of other nodes */
 };
 /* NULL of a node of one worker is fine with all of them. KV_NO_SPACE. */
 enum kv_err lanes_create(const struct lanes_options *o, struct lanes **out);

@@ -36,7 +36,7 @@ struct process {
     struct journal journal;
     struct worker *worker;
     struct lanes *lanes; /* NULL: of one worker */
-    bool has_others; /* the directory knows of other nodes */
+    bool has_others;     /* the directory knows of other nodes */
     struct join *join;
     enum kv_err join_err;
     bool stopping, failed, was_refused;

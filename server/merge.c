@@ -71,7 +71,7 @@ struct merge {
         raft_id replica; /* of the left side, as of conf_epoch */
         bool is_beside;
     } lefts[DESCRIPTOR_REPLICAS_MAX];
-    struct kv_slice right_bytes;          /* of `right`, owned */
+    struct kv_slice right_bytes; /* of `right`, owned */
     char conf_text[16];
     struct kv_slice args[5];
     enum kv_err err; /* what the asker is told in the end */

@@ -58,8 +58,8 @@ struct worker {
     struct env_timer tick;
     uint64_t checkpoints_seen;
 
-    struct siblings *siblings;      /* the other workers of this node; NULL: it is alone */
-    struct seat_moves *seat_moves;  /* of replicas among them (seats.c) */
+    struct siblings *siblings;     /* the other workers of this node; NULL: it is alone */
+    struct seat_moves *seat_moves; /* of replicas among them (seats.c) */
     struct peers *peers;
     struct host *host;
     struct auth *auth;
@@ -132,8 +132,8 @@ void worker_remove_group(struct worker *w, struct group *g); /* frees it; its re
 void worker_poison(struct worker *w);
 
 /* status.c */
-void status_groups(struct worker *w, struct kv_buf *out); /* of this worker, a line of JSON each */
+void status_groups(struct worker *w, struct kv_buf *out);                       /* of this worker, a line of JSON each */
 void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others); /* others: status_groups() of its siblings */
-void status_map(struct worker *w, struct kv_buf *out); /* kv_map_encode bytes */
+void status_map(struct worker *w, struct kv_buf *out);                          /* kv_map_encode bytes */
 void status_info(void *node, bool on_cluster_face, const char *section, struct kv_buf *out);
 #endif

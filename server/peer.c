@@ -258,7 +258,7 @@ void peer_answered(struct worker *w, uint32_t node, struct request *r, struct kv
     bool refuses = peer_refuses(reply);
     request_returned(r, refuses);
     if (refuses) leader_doubted(w, node, r->partition);
-    if (refuses && sibling_is_way(node)) r->maybe = r->doubted; /* nothing is lost on that way: it was never taken */
+    if (refuses && sibling_is_way(node)) r->maybe = r->doubted;    /* nothing is lost on that way: it was never taken */
     bool is_told = r->body.pinned && reply->err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
     if (reply->err != KV_OK) map_learn_leader(w, r->partition, reply->leader);
     if (refuses && !is_told) {

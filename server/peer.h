@@ -23,14 +23,14 @@ struct peer_merge {                           /* server/merge.h */
                            PEER_MERGE_FROZEN, /* it is */
                            PEER_MERGE_GONE,   /* mine was absorbed: the group does not exist any more */
                            /* Only of nodes of several workers, which know these: */
-                           PEER_MERGE_BESIDE, /* is that replica of yours on one worker with that of the left side? else it moves there */
+                           PEER_MERGE_BESIDE,   /* is that replica of yours on one worker with that of the left side? else it moves there */
                            PEER_MERGE_IS_BESIDE /* it is */
     } kind;
     uint32_t group;
     raft_id replica;
     uint64_t merge, index;
     uint32_t range_epoch;
-    uint32_t left; /* ASK and BESIDE: the left side, */
+    uint32_t left;        /* ASK and BESIDE: the left side, */
     raft_id left_replica; /* and which of it is on that node; 0: not said, by a node of before there were workers */
 };
 
@@ -50,7 +50,7 @@ void peers_tick(struct peers *p, uint64_t now_ns);
 void peers_flush(struct peers *p); /* end of turn */
 /* What replicas of this node said to each other since: they are on several workers. False: nothing. */
 bool peers_hear_own(struct peers *p);
-bool peers_say_own(const struct peers *p); /* something of that waits */
+bool peers_say_own(const struct peers *p);                                       /* something of that waits */
 bool peers_facts(const struct peers *p, uint32_t index, struct peer_facts *out); /* false: no more */
 /* Parts that a sibling has for that node; 0: for all nodes. */
 void peers_pass(struct peers *p, uint32_t node, struct kv_slice parts);
@@ -78,7 +78,7 @@ void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s)
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);
 void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m);
 bool peer_connected(const struct peers *p, uint32_t node); /* to this node itself, if it has several workers */
-bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
+bool peer_is_heard(const struct peers *p, uint32_t node);  /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);
 uint64_t peer_backlog(const struct peers *p, uint32_t node); /* bytes not yet taken by the socket */
 bool peer_is_full(const struct peers *p, uint32_t node);     /* its disk (R15) */

@@ -21,10 +21,10 @@ enum { WISHES = 16,
        WISH_S = 60, /* it stays where it was wished to be for so long */
        ASK_AGAIN_MS = 1000 };
 
-struct seats { /* of one partition */
-    raft_id placed;      /* the last that was placed here, */
-    uint32_t placed_at;  /* and on which worker */
-    struct seat of[];    /* by worker; [0] is not used */
+struct seats {          /* of one partition */
+    raft_id placed;     /* the last that was placed here, */
+    uint32_t placed_at; /* and on which worker */
+    struct seat of[];   /* by worker; [0] is not used */
 };
 
 struct seat_moves {

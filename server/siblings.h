@@ -67,8 +67,8 @@ struct sibling_state {
     struct store_stats stats;
 };
 const struct sibling_state *siblings_state(const struct worker *w, uint32_t index);
-bool siblings_lead(const struct worker *w);        /* one of them leads a partition */
-bool siblings_are_full(const struct worker *w);    /* one of their disks is */
+bool siblings_lead(const struct worker *w);     /* one of them leads a partition */
+bool siblings_are_full(const struct worker *w); /* one of their disks is */
 
 void siblings_peer_event(struct worker *w, uint32_t node, bool is_up); /* a link came up, or ended */
 void siblings_order_levels(struct worker *w, const char *levels);

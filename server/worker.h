@@ -39,7 +39,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
 enum kv_err worker_record(struct worker *const *workers, uint32_t count, char *why, size_t why_size);
 enum kv_err worker_start(struct worker *w, char *why, size_t why_size); /* listens, dials, ticks; worker 0 last */
 void worker_mail(struct worker *w);                                     /* on its loop: something came in a mailbox */
-void worker_recheck_clients(struct worker *w); /* o.clients has changed */
+void worker_recheck_clients(struct worker *w);                          /* o.clients has changed */
 /* Hands leadership over, answers what is open, closes; `stopped` runs once, within 5 s. */
 void worker_stop(struct worker *w, void (*stopped)(void *context), void *context);
 void worker_destroy(struct worker *w); /* after `stopped`, or to drop a crashed node (no callback runs) */

@@ -64,7 +64,7 @@ struct store_group {
 /* Tombstoned groups are found (state TOMBSTONE, `replica` the highest that was here, no
  * descriptor, no log), groups still being created are not. */
 bool store_group_get(const struct store *s, uint32_t group, struct store_group *out);
-bool store_group_next(const struct store *s, uint32_t *cursor, uint32_t *group); /* ascending; without tombstones */
+bool store_group_next(const struct store *s, uint32_t *cursor, uint32_t *group);       /* ascending; without tombstones */
 bool store_group_next_known(const struct store *s, uint32_t *cursor, uint32_t *group); /* with them */
 /* Begins a life: refused (KV_CONFLICT) if this or a later replica of the group was here
  * (R4), KV_BUSY while an earlier one still is; else as log_append(). The group exists when

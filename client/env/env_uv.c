@@ -19,12 +19,12 @@
 #include <unistd.h>
 
 enum { TIMERS_MIN = 256 };
-enum { /* of lingering */
-    YIELD_NS_MAX = 1000000, /* gone longer, and somebody computes */
-    CROWDED_NS = 50000000,  /* how long that is believed */
-    SOON_MAX = 16,
-    SOON_ENOUGH = 4,
-    SOON_LATE = 4, /* what one that came late takes off */
+enum {                         /* of lingering */
+       YIELD_NS_MAX = 1000000, /* gone longer, and somebody computes */
+       CROWDED_NS = 50000000,  /* how long that is believed */
+       SOON_MAX = 16,
+       SOON_ENOUGH = 4,
+       SOON_LATE = 4, /* what one that came late takes off */
 };
 
 void *env_uv_alloc(size_t size)
@@ -250,7 +250,7 @@ static void clock_set(struct env_uv *e)
     if (deadline == e->clock_deadline_ns) return;
     uint64_t now = env_uv_now_ns(&e->env);
     uint64_t ms = deadline <= now ? 0 : (deadline - now - 1) / 1000000u + 1; /* never early */
-    uv_update_time(&e->loop); /* libuv counts from its cached time */
+    uv_update_time(&e->loop);                                                /* libuv counts from its cached time */
     int failed = uv_timer_start(&e->clock, on_clock, ms, 0);
     assert(failed == 0);
     e->clock_deadline_ns = deadline;

@@ -6,7 +6,8 @@
 
 #include <uv.h>
 
-enum { ENV_UV_READ_BYTES = 64 << 10, ENV_UV_RANDOMS = 32 };
+enum { ENV_UV_READ_BYTES = 64 << 10,
+       ENV_UV_RANDOMS = 32 };
 
 struct env_uv_tasks { /* first in, first out */
     struct env_task *first, **last;
@@ -19,8 +20,8 @@ struct uv_watch;
 struct env_uv {
     struct env env;
     uv_loop_t loop;
-    uv_thread_t thread;   /* of env_uv_spawn() */
-    int wake_fd;          /* an eventfd, written by whoever wakes the loop */
+    uv_thread_t thread; /* of env_uv_spawn() */
+    int wake_fd;        /* an eventfd, written by whoever wakes the loop */
     uv_poll_t wake;
     uv_timer_t clock;     /* one for the earliest of `timers` */
     uv_prepare_t prepare; /* before the loop sleeps */

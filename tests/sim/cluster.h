@@ -35,8 +35,8 @@ const struct config *cluster_config(const struct cluster *c, uint32_t node);
 struct sim_host *cluster_host(struct cluster *c, uint32_t node); /* node from 1 */
 uint32_t cluster_workers(const struct cluster *c);
 struct disk_sim *cluster_disk_of(struct cluster *c, uint32_t node, uint32_t worker);
-struct disk_sim *cluster_disk(struct cluster *c, uint32_t node); /* the one that is struck, of several */
-struct worker *cluster_worker(struct cluster *c, uint32_t node); /* worker 0; NULL: down */
+struct disk_sim *cluster_disk(struct cluster *c, uint32_t node);        /* the one that is struck, of several */
+struct worker *cluster_worker(struct cluster *c, uint32_t node);        /* worker 0; NULL: down */
 struct worker *cluster_worker_struck(struct cluster *c, uint32_t node); /* whose disk that is */
 bool cluster_up(const struct cluster *c, uint32_t node);
 

@@ -1,7 +1,7 @@
 #ifndef SIM_CLUSTER_IMPL_H
 #define SIM_CLUSTER_IMPL_H
-#include "server/group.h"
 #include "client/env/mailbox.h"
+#include "server/group.h"
 #include "server/join.h"
 #include "tests/sim/cluster.h"
 

@@ -4,7 +4,7 @@
 #include "tests/sim/workload.h"
 #include <stdarg.h>
 
-struct swarm_plan {                    /* drawn once, at the start */
+struct swarm_plan {                             /* drawn once, at the start */
     uint32_t nodes, workers, clients, replicas; /* of each partition */
     uint64_t segment_bytes, memtable_bytes, log_cache_bytes, log_keep_bytes;
     uint32_t batch_entries;

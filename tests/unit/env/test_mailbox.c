@@ -58,7 +58,7 @@ START_TEST(full_it_refuses_and_keeps_nothing)
     ck_assert(mailbox_send(m, &b));
     sem_getvalue(&woken, &count);
     ck_assert_int_eq(count, 2); /* again, as the receiver has looked */
-    mailbox_destroy(m); /* with one that nobody took */
+    mailbox_destroy(m);         /* with one that nobody took */
     sem_destroy(&woken);
 }
 END_TEST
@@ -76,7 +76,8 @@ static void *echo(void *context)
     struct way *w = context;
     struct kv_buf b = {0};
     for (uint64_t next = 0; next < MESSAGES;) {
-        while (sem_wait(&w->at_there) != 0) {}
+        while (sem_wait(&w->at_there) != 0) {
+        }
         mailbox_look(w->there);
         while (mailbox_take(w->there, &b)) {
             ck_assert_uint_eq(number_of(&b), next);
@@ -106,7 +107,8 @@ START_TEST(in_order_between_threads)
             if (room) sent++;
             else kv_buf_free(&b);
         }
-        while (sem_wait(&w.at_back) != 0) {} /* a wake that went lost would end the test here, by its time limit */
+        while (sem_wait(&w.at_back) != 0) {
+        } /* a wake that went lost would end the test here, by its time limit */
         mailbox_look(w.back);
         while (mailbox_take(w.back, &b)) {
             ck_assert_uint_eq(number_of(&b), got);

@@ -154,7 +154,8 @@ END_TEST
 /* What one worker has for another piles up while that does not run; then requests are refused, unapplied. */
 START_TEST(a_full_way_refuses)
 {
-    enum { VALUE_BYTES = 1 << 20, TRIES = 70 };
+    enum { VALUE_BYTES = 1 << 20,
+           TRIES = 70 };
     begin(1, 2);
     struct worker *w = cluster_worker(cluster, 1);
     char *value = calloc(1, VALUE_BYTES + 1);
