@@ -340,6 +340,7 @@ static void from_view(struct gate *g, void (*tell)(const struct view *v, struct 
 /* How many there are, or, with a limit, which: on the cluster face only where the slot is led, as in Redis. */
 static enum resp_ran keys_in_slot(struct gate *g, int64_t slot, bool counts, uint32_t keys_max, struct kv_buf *out)
 {
+    if (!resp_user_may_select(resp_conn(g), KV_KEYSPACE_DEFAULT, out)) return RESP_RAN;
     bool is_empty = !counts && keys_max == 0;
     if (is_empty || (resp_conn(g)->is_face && !g->services->owner(g->services->node, (uint16_t)slot).is_led_here)) {
         if (counts) resp_put_integer(out, 0);

@@ -17,7 +17,7 @@ void host_destroy(struct host *h);
 void host_touch(struct gate *g); /* its `out` has bytes or it wants to close */
 bool host_answered(struct gate *g); /* one pending request less; false: whoever asked is gone, and the gate's state */
 struct worker *host_worker(struct gate *g);
-void host_recheck_clients(struct host *h); /* closes connections whose keys are not known any more */
+void host_recheck_clients(struct host *h); /* closes connections whose keys or users are not what they were */
 uint32_t host_connections(const struct host *h);
 /* What INFO tells: since the start, but for `waiting`, the connections with a request unanswered now. */
 struct host_stats {

@@ -35,6 +35,7 @@
     X("delimiter", 0, "C", "list: what ends a key's label (default /)")                            \
     X("default", 0, "GROUP", "list: where labels go that no group lists (default: refused)")       \
     X("at", 0, "KEY", "where the new partition begins")                                            \
+    X("user", 0, "NAME", "whose password; its line is one of resp.users, and --keyspace binds it") \
     X("yes", 0, "NAME", "the keyspace's name once more, instead of typing it")
 
 enum { ARGS_WORDS_MAX = 1024,

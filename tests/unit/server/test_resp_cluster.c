@@ -185,6 +185,22 @@ START_TEST(a_stranger_learns_nothing)
 }
 END_TEST
 
+START_TEST(users_of_other_keyspaces_are_sent_elsewhere)
+{
+    fake_close(&f);
+    f = (struct fake){.answers_at_once = true, .nodes = nodes, .node_count = 4, .ranges = ranges, .range_count = 6, .self = 1, .needs_password = true};
+    fake_open_as(&f, &env_ops, &gate_resp_cluster);
+    SAYS("AUTH app app-secret",
+         "-NOPERM user 'app' is bound to keyspace 'users', and this port is of cluster mode, which has keyspace 'default' alone; next: resp.port of any node\r\n");
+    SAYS("GET d", "-NOAUTH Authentication required.\r\n");
+    SAYS("AUTH plain plain-secret", "+OK\r\n");
+    SAYS("GET d", "-MOVED 11298 10.0.0.2:7402\r\n");
+    SAYS("SELECT default", "+OK\r\n");
+    SAYS("SELECT users", "-ERR SELECT is not allowed in cluster mode\r\n");
+    SAYS("CLUSTER COUNTKEYSINSLOT 15000", ":0\r\n"); /* its own keyspace; led elsewhere */
+}
+END_TEST
+
 /* ---- CLUSTER ---- */
 
 #define NODE(host, name, rest) "*4\r\n$8\r\n" host "\r\n:7402\r\n$40\r\n" name "\r\n" rest
@@ -339,6 +355,7 @@ int main(void)
     tcase_add_test(face, what_the_face_says_of_itself);
     tcase_add_test(face, without_a_leader_the_cluster_is_down);
     tcase_add_test(face, a_stranger_learns_nothing);
+    tcase_add_test(face, users_of_other_keyspaces_are_sent_elsewhere);
     tcase_add_test(face, slots);
     tcase_add_test(face, shards);
     tcase_add_test(face, nodes_and_my_id);
