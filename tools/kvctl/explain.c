@@ -103,7 +103,9 @@ static int key_range(struct kvctl *k, const char *word, struct kv_key keys[2], s
     const struct kv_key_rule *rule = kv_client_rule(kv_client_of(k->kv));
     enum kv_err err = rule == NULL ? KV_NO_KEYSPACE : kv_key_encode(rule, kv_str(word), &keys[0]);
     if (err != KV_OK) {
-        kvctl_say(k, "%s: %s", word, err == KV_NOT_FOUND ? "no group lists that key's label; next: kvctl keyspace show" : kv_err_text(err));
+        if (err == KV_NO_KEYSPACE) kvctl_say(k, "no such keyspace: %s; next: kvctl keyspace list", k->keyspace);
+        else if (err == KV_TOO_BIG) kvctl_say(k, "the key has %zu bytes, the limit is %d", strlen(word), KV_USER_KEY_BYTES_MAX);
+        else kvctl_say(k, "%s: no group of keyspace %s lists that key's label; next: kvctl keyspace show %s", word, k->keyspace, k->keyspace);
         return err == KV_TOO_BIG ? EXIT_USAGE : EXIT_NOT_FOUND;
     }
     keys[1] = keys[0];
