@@ -62,7 +62,7 @@ struct gate_node {
     bool is_self, is_connected;
 };
 
-struct gate_user { /* who has shown a password */
+struct gate_user {               /* who has shown a password */
     const char *name, *keyspace; /* the one that it is bound to; "": none. Borrowed for the call */
     uint64_t mark;               /* another one once anything about the user changes */
 };

@@ -64,7 +64,9 @@ void resp_parser_reset(struct resp_parser *p); /* for the next command */
 void resp_parser_free(struct resp_parser *p);
 
 /* ---- replies in order ---- */
-enum resp_track { RESP_TRACK_NONE, RESP_TRACK_BUCKET, RESP_TRACK_ALL };
+enum resp_track { RESP_TRACK_NONE,
+                  RESP_TRACK_BUCKET,
+                  RESP_TRACK_ALL };
 struct resp_slot { /* one command not yet answered on the wire; small, since thousands are */
     bool is_done, is_silent, is_write;
     uint8_t protocol; /* 2 or 3, as of the command */
@@ -107,8 +109,8 @@ struct resp_conn { /* gate->state */
     bool is_authenticated;
     char user[KV_NAME_BYTES_MAX + 1], bound_name[KV_NAME_BYTES_MAX + 1];
     uint64_t user_mark; /* what gate_services.user_is_current() is asked with */
-    bool is_face;     /* the cluster face: MOVED instead of proxied */
-    bool is_readonly; /* there: reads of level `any` */
+    bool is_face;       /* the cluster face: MOVED instead of proxied */
+    bool is_readonly;   /* there: reads of level `any` */
     /* AUTH, or HELLO with it, under way: nothing is taken until it is answered. */
     bool auth_pending, auth_is_hello;
     uint64_t auth_id;

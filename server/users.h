@@ -16,7 +16,7 @@ struct user {
     char keyspace[KV_NAME_BYTES_MAX + 1]; /* "": bound to none */
     char line[PASSWD_LINE_BYTES];
 };
-struct users { /* zero: nobody */
+struct users {         /* zero: nobody */
     struct user *list; /* owned; by name */
     uint32_t count;
 };

@@ -31,7 +31,7 @@ struct worker_options { /* all outlive the worker */
  * (another node's data), KV_IO, KV_BUSY (address in use): `why` says what and where. */
 enum kv_err worker_create(const struct worker_options *o, struct worker **out, char *why, size_t why_size);
 enum kv_err worker_start(struct worker *w, char *why, size_t why_size); /* listens, dials, ticks */
-void worker_recheck_clients(struct worker *w); /* o.clients or o.users has changed */
+void worker_recheck_clients(struct worker *w);                          /* o.clients or o.users has changed */
 /* Hands leadership over, answers what is open, closes; `stopped` runs once, within 5 s. */
 void worker_stop(struct worker *w, void (*stopped)(void *context), void *context);
 void worker_destroy(struct worker *w); /* after `stopped`, or to drop a crashed node (no callback runs) */

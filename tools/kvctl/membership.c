@@ -139,5 +139,5 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
     if (to == KV_NODE_REMOVED && is_blocked) kvctl_say(k, "node %u still holds %u replicas; next: kvctl node drain %u, and again when they are gone", id, replicas, id);
     else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node (kvctl node token), or kvctl node uncordon another, then again", stuck, id);
     return code != EXIT_OK ? code : is_blocked ? EXIT_CONDITION
-                                                     : EXIT_OK;
+                                               : EXIT_OK;
 }

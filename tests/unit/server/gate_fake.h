@@ -230,7 +230,8 @@ static inline struct gate_owner fake_owner(void *node, uint16_t slot)
 static inline uint32_t fake_keyspace(void *node, struct kv_slice name)
 {
     (void)node;
-    return kv_slice_eq(name, kv_str("users")) ? 7 : kv_slice_eq(name, kv_str("default")) ? KV_KEYSPACE_DEFAULT : 0;
+    return kv_slice_eq(name, kv_str("users")) ? 7 : kv_slice_eq(name, kv_str("default")) ? KV_KEYSPACE_DEFAULT
+                                                                                         : 0;
 }
 
 static inline bool fake_has_keyspace(void *node, uint32_t id)

@@ -410,8 +410,11 @@ END_TEST
 START_TEST(strangers_cannot_make_us_remember)
 {
     static const char *const texts[] = {
-        "*11\r\n",      "*2\r\n$4\r\nAUTH\r\n$16385\r\n",     "*1\r\n$4294967296\r\n",
-        "*1048577\r\n", "*2\r\n$4\r\nAUTH\r\n$536870912\r\n",
+        "*11\r\n",
+        "*2\r\n$4\r\nAUTH\r\n$16385\r\n",
+        "*1\r\n$4294967296\r\n",
+        "*1048577\r\n",
+        "*2\r\n$4\r\nAUTH\r\n$536870912\r\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         fake_close(&f);
