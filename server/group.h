@@ -89,6 +89,8 @@ struct group {
     uint64_t read_ns;                         /* a leader's last read, if it was not since the last heartbeat */
     bool was_read;
     bool is_asked;                /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
+    /* What was acknowledged before recent_ns lies at or below recent_index: a leader said so since; 0: not known */
+    uint64_t recent_ns, recent_index;
     uint32_t appends_open;        /* log_append under way */
     struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
 

@@ -18,6 +18,12 @@ enum { FIELD_BYTES_MIN = 2,
        CLUSTER_ID_BYTES = 16,
        ARGS_ON_STACK = 16 };
 
+const char *kv_level_text(enum kv_level level)
+{
+    static const char *const texts[] = {"linearizable", "lease", "bounded", "any"};
+    return texts[level];
+}
+
 const char *kv_phase_text(enum kv_phase phase)
 {
     switch (phase) {
@@ -215,6 +221,8 @@ void kv_reply_encode(const struct kv_reply *r, struct kv_buf *out)
     m.retry_after_ms = r->retry_after_ms;
     m.has_index = r->index != 0;
     m.index = r->index;
+    m.has_stale_ms = r->stale_ms != 0;
+    m.stale_ms = r->stale_ms;
     m.has_detail = r->detail.size > 0;
     m.detail = kv_proto_bytes(r->detail);
     message_pack(&m.base, KV_FRAME_REPLY, out);
@@ -244,6 +252,7 @@ enum kv_err kv_reply_decode(struct kv_slice bytes, struct kv_arena *arena, struc
         .level = (enum kv_level)m->level,
         .retry_after_ms = m->retry_after_ms,
         .index = m->index,
+        .stale_ms = m->stale_ms,
         .detail = kv_proto_slice(m->detail),
     };
     return KV_OK;

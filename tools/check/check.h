@@ -9,6 +9,8 @@
  *   set       add, read           linearizable, grow-only; an element twice is a violation
  *   list      append, read        linearizable; an element twice is a violation; values unique
  *
+ * Reads of level bounded or any are judged beside that (stale.h).
+ *
  * An ok took effect once between its invoke and its completion; a fail never; an info, or
  * an invoke without completion, once at any time after its invoke, or never. */
 enum check_model { CHECK_INFER, CHECK_REGISTER, CHECK_COUNTER, CHECK_SET, CHECK_LIST, CHECK_MODELS };

@@ -87,7 +87,7 @@ START_TEST(replies_survive_the_round_trip)
     struct kv_reply rows[] = {
         {.id = 0},
         {.id = 9, .value = kv_str("$1\r\nx\r\n"), .version = {3, 4}, .expire_ms = 5},
-        {.id = 1, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_MAYBE, .partition = 6, .range_epoch = 7, .node = 8, .leader = 9, .phase = KV_PHASE_FORWARD, .level = KV_LEVEL_ANY, .retry_after_ms = 10, .detail = kv_str("why")},
+        {.id = 1, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_MAYBE, .partition = 6, .range_epoch = 7, .node = 8, .leader = 9, .phase = KV_PHASE_FORWARD, .level = KV_LEVEL_ANY, .stale_ms = 11, .retry_after_ms = 10, .detail = kv_str("why")},
         {.id = 2, .err = KV_CROSS_SHARD, .applied = KV_APPLIED_YES, .phase = KV_PHASE_PARSE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -100,7 +100,7 @@ START_TEST(replies_survive_the_round_trip)
         ck_assert_int_eq(kv_version_cmp(a->version, b.version), 0);
         ck_assert(a->expire_ms == b.expire_ms && a->partition == b.partition);
         ck_assert(a->range_epoch == b.range_epoch && a->node == b.node && a->leader == b.leader);
-        ck_assert(a->phase == b.phase && a->level == b.level);
+        ck_assert(a->phase == b.phase && a->level == b.level && a->stale_ms == b.stale_ms);
         ck_assert_uint_eq(a->retry_after_ms, b.retry_after_ms);
     }
 }
