@@ -6,6 +6,7 @@
 
 #include "client/base/key.h"
 #include "client/base/proto.h"
+#include "client/base/text.h"
 #include "kv.pb-c.h"
 
 #include <assert.h>
@@ -22,6 +23,23 @@ const char *kv_level_text(enum kv_level level)
 {
     static const char *const texts[] = {"linearizable", "lease", "bounded", "any"};
     return texts[level];
+}
+
+bool kv_level_parse(struct kv_slice text, enum kv_level *level, uint32_t *bounded_ms)
+{
+    enum { HEAD = sizeof "bounded" }; /* and what follows it */
+    uint64_t ms;
+    for (int i = KV_LEVEL_LINEARIZABLE; i <= KV_LEVEL_ANY; i++)
+        if (i != KV_LEVEL_BOUNDED && kv_slice_eq(text, kv_str(kv_level_text((enum kv_level)i)))) {
+            *level = (enum kv_level)i;
+            return true;
+        }
+    if (text.size <= HEAD || memcmp(text.data, "bounded", HEAD - 1) != 0 || (text.data[HEAD - 1] != ':' && text.data[HEAD - 1] != '=') ||
+        !kv_parse_u64(kv_slice(text.data + HEAD, text.size - HEAD), &ms) || ms > UINT32_MAX)
+        return false;
+    *level = KV_LEVEL_BOUNDED;
+    *bounded_ms = (uint32_t)ms;
+    return true;
 }
 
 const char *kv_phase_text(enum kv_phase phase)

@@ -24,6 +24,8 @@ enum kv_level { KV_LEVEL_LINEARIZABLE, /* all that was acknowledged before it wa
                 KV_LEVEL_BOUNDED,      /* what was true at most `bounded_ms` ago, or since it was asked */
                 KV_LEVEL_ANY };        /* what the replica holds, however old */
 const char *kv_level_text(enum kv_level level); /* "linearizable", "lease", "bounded", "any" */
+/* "linearizable", "lease", "bounded:MS" or "bounded=MS", "any". False: none of these. */
+bool kv_level_parse(struct kv_slice text, enum kv_level *level, uint32_t *bounded_ms);
 enum kv_phase { /* where a request ended */
                 KV_PHASE_NONE,
                 KV_PHASE_PARSE,

@@ -285,6 +285,7 @@ void swarm_run(const struct swarm_options *o, struct swarm_result *out)
         out->ok = counts.ok;
         out->fail = counts.fail;
         out->info = counts.info;
+        memcpy(out->reads, counts.reads, sizeof out->reads);
         out->op_count = counts.ops;
         out->fault_count = w.fault_total;
     } else {

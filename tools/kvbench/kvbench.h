@@ -6,6 +6,7 @@
 #include "client/base/err.h"
 #include "client/base/hist.h"
 #include "client/env/env.h"
+#include "client/wire/message.h"
 
 /* A load generator: one thread, one loop, any number of connections ("clients"), each with up
  * to `depth` operations open.
@@ -39,6 +40,8 @@ struct options {
     const char *address_text;
     const char *key_file;   /* native */
     const char *password;   /* RESP */
+    enum kv_level level;    /* of reads; native */
+    uint32_t bounded_ms;
     const char *prefix;     /* of keys */
     uint32_t clients, depth;
     uint32_t writers;       /* the first so many clients only write, the others only read */

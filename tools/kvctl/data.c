@@ -96,6 +96,13 @@ int get_run(struct kvctl *k, const struct args *a, const char *const *words, uin
     if (k->format == FORMAT_JSON) {
         struct output_row row = {key, r.value, r.version, r.expire_ms};
         output_json_row(&b, &row, wall_ms());
+        if (!b.failed && b.size > 2) { /* and what is known of it */
+            b.size -= 2;
+            kv_buf_printf(&b, ",\"level\":\"%s\",\"stale_ms\":", kv_level_text(r.level));
+            if (r.level == KV_LEVEL_ANY) kv_buf_append_text(&b, "null");
+            else kv_buf_printf(&b, "%u", r.stale_ms);
+            kv_buf_printf(&b, ",\"node\":%u,\"partition\":%u,\"tries\":%u}\n", r.node, r.partition, r.tries);
+        }
     } else {
         kv_buf_append_slice(&b, r.value);
         if (k->format == FORMAT_TABLE && count == 1) kv_buf_append_u8(&b, '\n');
