@@ -2,6 +2,8 @@
  * TO_HOST:TO_PORT, dialled from FROM_HOST; after SIGUSR1 what comes from there waits MS on the way back, after SIGUSR2 no more. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -104,6 +106,9 @@ static void line_open(struct line *lines, int client, const struct sockaddr_in *
     int node = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool good = node >= 0 && bind(node, (const struct sockaddr *)from, sizeof *from) == 0 &&
                 connect(node, (const struct sockaddr *)to, sizeof *to) == 0;
+    int on = 1; /* no waiting for acknowledgements: the line is as slow as was asked */
+    good = good && setsockopt(node, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+           setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
     for (uint32_t i = 0; good && i < LINES_MAX; i++) {
         if (lines[i].fd[0] >= 0) continue;
         lines[i] = (struct line){.fd = {client, node}};

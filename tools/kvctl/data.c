@@ -96,7 +96,7 @@ int get_run(struct kvctl *k, const struct args *a, const char *const *words, uin
     if (k->format == FORMAT_JSON) {
         struct output_row row = {key, r.value, r.version, r.expire_ms};
         output_json_row(&b, &row, wall_ms());
-        if (!b.failed && b.size > 2) { /* and what is known of it */
+        if (k->level != KV_LEVEL_LINEARIZABLE && !b.failed && b.size > 2) { /* the row, and what it is worth */
             b.size -= 2;
             kv_buf_printf(&b, ",\"level\":\"%s\",\"stale_ms\":", kv_level_text(r.level));
             if (r.level == KV_LEVEL_ANY) kv_buf_append_text(&b, "null");
