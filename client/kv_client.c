@@ -99,8 +99,9 @@ static void read_sent(struct kv_call *call, uint64_t now_ns)
 /* It ended, answered or not. A refusal is soon given and no reason to ask there again; a page of rows takes as long as it is large. */
 static void read_ended(struct kv_call *call, bool is_answered, bool is_refused)
 {
-    uint64_t now_ns = env_now_ns(call->client->env), took_ns = now_ns - call->sent_ns;
+    const struct pool_call *w = &call->wire;
     if (call->sent_ns == 0) return;
+    uint64_t now_ns = env_now_ns(call->client->env), took_ns = now_ns - (w->sent ? w->sent_ns : call->sent_ns);
     if (!is_answered || call->op == KV_OP_KVSCAN) took_ns = 0;
     else if (is_refused && took_ns < KV_CHOICE_REFUSAL_NS) took_ns = KV_CHOICE_REFUSAL_NS;
     else if (took_ns == 0) took_ns = 1;

@@ -268,6 +268,7 @@ static void conn_ask(struct pool_conn *k, struct pool_call *c, uint64_t now_ns)
     }
     list_remove(&k->waiting, c);
     c->sent = true;
+    c->sent_ns = now_ns;
     list_push(&k->asked, c);
 }
 

@@ -28,7 +28,8 @@ struct pool_call { /* embed it; zeroed before first use */
     void (*done)(struct pool_call *c, enum kv_err err, const struct kv_reply *reply,
                  const char *why);
     /* out */
-    bool sent; /* bytes may have left: without a reply the outcome is unknown */
+    bool sent;        /* bytes may have left: without a reply the outcome is unknown */
+    uint64_t sent_ns; /* then: when, behind any dialling */
     /* private */
     struct pool *pool;
     struct pool_conn *conn;

@@ -363,7 +363,29 @@ START_TEST(keyspaces_survive_the_round_trip)
 }
 END_TEST
 
-UNIT_MAIN("message", keyspaces_survive_the_round_trip, requests_survive_the_round_trip, replies_survive_the_round_trip,
+START_TEST(levels_by_their_names)
+{
+    static const struct {
+        const char *text;
+        enum kv_level level;
+        uint32_t ms;
+    } good[] = {{"linearizable", KV_LEVEL_LINEARIZABLE, 7}, {"lease", KV_LEVEL_LEASE, 7}, {"bounded:100", KV_LEVEL_BOUNDED, 100}, {"bounded=0", KV_LEVEL_BOUNDED, 0}, {"any", KV_LEVEL_ANY, 7}};
+    static const char *const bad[] = {"", "bounded", "bounded:", "bounded:x", "bounded:4294967296", "bounded100", "anything", "lea"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        enum kv_level level = KV_LEVEL_LINEARIZABLE;
+        uint32_t ms = 7;
+        ck_assert(kv_level_parse(kv_str(good[i].text), &level, &ms));
+        ck_assert(level == good[i].level && ms == good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        enum kv_level level;
+        uint32_t ms;
+        ck_assert_msg(!kv_level_parse(kv_str(bad[i]), &level, &ms), "%s", bad[i]);
+    }
+}
+END_TEST
+
+UNIT_MAIN("message", levels_by_their_names, keyspaces_survive_the_round_trip, requests_survive_the_round_trip, replies_survive_the_round_trip,
           maps_survive_the_round_trip, the_bytes_are_those_documented, requests_are_checked,
           replies_are_checked, maps_are_checked, the_arena_bounds_what_a_peer_can_make_us_hold,
           too_many_arguments_are_refused_before_they_cost, an_encoder_out_of_room_says_so,
