@@ -336,7 +336,8 @@ static void call_send(struct kv_call *call, const struct route *to)
         }
         call->scan_args[1] = kv_key_slice(&call->next);
     }
-    q->pinned = to->pinned;
+    uint32_t first, step; /* several keys may lie in other partitions, which the node finds */
+    q->pinned = to->pinned && kv_op_keys(kv_op_info((uint32_t)call->op), call->arg_count, &first, &step) <= 1;
     q->partition = to->partition;
     q->range_epoch = to->range_epoch;
     call->sent_to = to->to;

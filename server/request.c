@@ -469,7 +469,10 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
-    if (r->body.pinned && !is_system) {
+    uint32_t first, step;
+    /* Several keys may lie anywhere: by the partition of the first alone, the others would be said not to be there. */
+    bool is_named = r->body.pinned && !is_system && kv_op_keys(info, r->body.arg_count, &first, &step) <= 1;
+    if (is_named) {
         p = map_get(w, r->body.partition);
         const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
         if (d == NULL) p = NULL;

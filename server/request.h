@@ -18,10 +18,10 @@ struct request {
     uint64_t owner_id;
     struct worker *w;
     uint64_t deadline_ns;
-    uint64_t index;              /* PROPOSED: of its entry; READING: to wait for */
+    uint64_t index; /* PROPOSED: of its entry; READING: to wait for */
     union {
-        uint64_t term;           /* PROPOSED: of its entry */
-        uint64_t asked_ns;       /* READING: before its index was asked for; FORWARDED: when it was */
+        uint64_t term;     /* PROPOSED: of its entry */
+        uint64_t asked_ns; /* READING: before its index was asked for; FORWARDED: when it was */
     };
     void *memory;                /* owns the arguments once kept */
     struct request *prev, *next; /* worker's open list */

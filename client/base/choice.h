@@ -8,7 +8,7 @@
  * Who is not asked cannot prove that it has become fast again, so an average halves with each
  * KV_CHOICE_HALF_NS of silence, and is tried once it is as low as that of the others. Who owes an answer
  * is at least as slow as that has been under way, so one that stopped is left before its first late answer. */
-#define KV_CHOICE_HALF_NS UINT64_C(500000000)
+#define KV_CHOICE_HALF_NS    UINT64_C(500000000)
 #define KV_CHOICE_REFUSAL_NS UINT64_C(100000000) /* what an answer that did not help counts as, at least */
 
 struct kv_choice { /* zeroed: nothing known, tried first */

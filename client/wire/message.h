@@ -19,10 +19,10 @@ enum kv_frame_kind { /* the first byte of every frame */
 };
 
 /* What a read may return. All but the first are answered by any replica, which says what it held to. */
-enum kv_level { KV_LEVEL_LINEARIZABLE, /* all that was acknowledged before it was asked; the leader answers */
-                KV_LEVEL_LEASE,        /* the same, by a replica whose leader says under its lease how far it must be */
-                KV_LEVEL_BOUNDED,      /* what was true at most `bounded_ms` ago, or since it was asked */
-                KV_LEVEL_ANY };        /* what the replica holds, however old */
+enum kv_level { KV_LEVEL_LINEARIZABLE,          /* all that was acknowledged before it was asked; the leader answers */
+                KV_LEVEL_LEASE,                 /* the same, by a replica whose leader says under its lease how far it must be */
+                KV_LEVEL_BOUNDED,               /* what was true at most `bounded_ms` ago, or since it was asked */
+                KV_LEVEL_ANY };                 /* what the replica holds, however old */
 const char *kv_level_text(enum kv_level level); /* "linearizable", "lease", "bounded", "any" */
 /* "linearizable", "lease", "bounded:MS" or "bounded=MS", "any". False: none of these. */
 bool kv_level_parse(struct kv_slice text, enum kv_level *level, uint32_t *bounded_ms);

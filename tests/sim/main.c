@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 /* kvsim: one seed, or a sweep over many. */
-enum { JOBS_MAX = 64, EXIT_FAILED = 4, EXIT_USAGE = 2, MINIMIZE_RUNS = 2000 };
+enum { JOBS_MAX = 64,
+       EXIT_FAILED = 4,
+       EXIT_USAGE = 2,
+       MINIMIZE_RUNS = 2000 };
 
 struct run {
     pid_t pid; /* 0: free */

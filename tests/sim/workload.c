@@ -46,7 +46,8 @@ static void record(struct client *c, enum history_type type, json_t *value)
 {
     struct history_event e = {.process = c->process, .type = type, .f = c->op.f, .key = c->op.key, .value = value, .time_ns = sim_now_ns(c->w->o.sim)};
     if (c->op.f == HISTORY_READ) {
-        e.level = c->op.level == KV_LEVEL_BOUNDED ? HISTORY_BOUNDED : c->op.level == KV_LEVEL_ANY ? HISTORY_ANY : HISTORY_STRONG;
+        e.level = c->op.level == KV_LEVEL_BOUNDED ? HISTORY_BOUNDED : c->op.level == KV_LEVEL_ANY ? HISTORY_ANY
+                                                                                                  : HISTORY_STRONG;
         e.stale_ms = type == HISTORY_INVOKE ? c->op.bounded_ms : c->op.stale_ms;
         e.stale_ms += e.stale_ms / 100 + 1; /* clocks drift */
     }

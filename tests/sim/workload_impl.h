@@ -14,11 +14,11 @@ struct client_op {
     char text[32], old[32]; /* the value, and of a cas the one expected */
     int64_t value, expected;
     bool expects_null, deletes;
-    enum kv_level level; /* of a read */
+    enum kv_level level;           /* of a read */
     uint32_t bounded_ms, stale_ms; /* asked, and claimed */
-    uint64_t asked_ns, ttl_ms; /* ttl_ms 0: it stays */
-    struct mortal *mortal;     /* of this write, if its value expires */
-    char deadline[24];         /* libkv: on the client's own clock */
+    uint64_t asked_ns, ttl_ms;     /* ttl_ms 0: it stays */
+    struct mortal *mortal;         /* of this write, if its value expires */
+    char deadline[24];             /* libkv: on the client's own clock */
 };
 
 /* A value that expires. Used again in turn: the oldest is long gone. */

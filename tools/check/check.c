@@ -101,8 +101,7 @@ static bool value_number(struct values *v, const json_t *value, int64_t *number)
 static bool linear_op_make(const struct history_op *op, uint32_t source, struct values *v, struct linear_op *x,
                            struct check_result *out)
 {
-    *x = (struct linear_op){.call = op->call, .ret = op->outcome == HISTORY_OK ? op->ret : HISTORY_NEVER,
-                            .source = source, .b = LINEAR_NONE};
+    *x = (struct linear_op){.call = op->call, .ret = op->outcome == HISTORY_OK ? op->ret : HISTORY_NEVER, .source = source, .b = LINEAR_NONE};
     bool counter = out->model == CHECK_COUNTER;
     switch (op->f) {
     case HISTORY_READ:

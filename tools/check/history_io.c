@@ -6,7 +6,7 @@
 /* Files: JSON lines and EDN, both brought to the same JSON object per event. All events are read before
  * the first is added: threads that share a file may write them out of the order of their indices. */
 struct loaded {
-    struct history_event event; /* its pointers into the values below */
+    struct history_event event;  /* its pointers into the values below */
     json_t *value, *key, *error; /* owned; NULL: none */
     int64_t index;
     uint32_t line;
@@ -40,13 +40,15 @@ static void loader_free(struct loader *l)
 
 static const char *level_text(enum history_level level)
 {
-    return level == HISTORY_BOUNDED ? "bounded" : level == HISTORY_ANY ? "any" : "linearizable";
+    return level == HISTORY_BOUNDED ? "bounded" : level == HISTORY_ANY ? "any"
+                                                                       : "linearizable";
 }
 
 static bool level_find(const char *text, enum history_level *level)
 {
     if (text == NULL) return false;
-    *level = strcmp(text, "bounded") == 0 ? HISTORY_BOUNDED : strcmp(text, "any") == 0 ? HISTORY_ANY : HISTORY_STRONG;
+    *level = strcmp(text, "bounded") == 0 ? HISTORY_BOUNDED : strcmp(text, "any") == 0 ? HISTORY_ANY
+                                                                                       : HISTORY_STRONG;
     return *level != HISTORY_STRONG || strcmp(text, "linearizable") == 0 || strcmp(text, "lease") == 0;
 }
 
@@ -94,7 +96,8 @@ static enum kv_err event_read(struct loader *l, const json_t *o, uint32_t line, 
     if (!loader_grow(l)) return KV_NO_SPACE;
     x.event.process = json_integer_value(process);
     x.event.time_ns = (uint64_t)json_integer_value(time);
-    x.event.stale_ms = json_is_integer(stale) ? (uint32_t)json_integer_value(stale) : x.event.type == HISTORY_INVOKE ? 0 : UINT32_MAX;
+    x.event.stale_ms = json_is_integer(stale) ? (uint32_t)json_integer_value(stale) : x.event.type == HISTORY_INVOKE ? 0
+                                                                                                                     : UINT32_MAX;
     if (json_is_integer(key)) {
         char number[24];
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(key));

@@ -133,9 +133,7 @@ static bool parse_ycsb(struct options *o, const char *text)
     static const struct {
         const char *mix;
         enum distribution distribution;
-    } mixes[] = {{"read=50,write=50", KEYS_ZIPF}, {"read=95,write=5", KEYS_ZIPF},
-                 {"read=100", KEYS_ZIPF},         {"read=95,insert=5", KEYS_LATEST},
-                 {"scan=95,insert=5", KEYS_ZIPF}, {"read=50,modify=50", KEYS_ZIPF}};
+    } mixes[] = {{"read=50,write=50", KEYS_ZIPF}, {"read=95,write=5", KEYS_ZIPF}, {"read=100", KEYS_ZIPF}, {"read=95,insert=5", KEYS_LATEST}, {"scan=95,insert=5", KEYS_ZIPF}, {"read=50,modify=50", KEYS_ZIPF}};
     if (strlen(text) != 1 || text[0] < 'A' || text[0] > 'F') return false;
     size_t i = (size_t)(text[0] - 'A');
     o->distribution = mixes[i].distribution;

@@ -75,7 +75,7 @@ int put_run(struct kvctl *k, const struct args *a, const char *const *words, uin
     code = kvctl_open(k);
     if (code != EXIT_OK) goto done;
     code = kv_put(k->kv, kv_str(words[0]), value, &o, &r) == KV_OK ? emit_done(k, kv_str(words[0]), &r, NULL)
-                                                                  : kvctl_fail(k, &r);
+                                                                   : kvctl_fail(k, &r);
 done:
     kv_buf_free(&in);
     return code;

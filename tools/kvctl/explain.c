@@ -19,7 +19,8 @@ static void ping_replicas(struct kvctl *k, const struct kv_map_info *map)
     for (uint32_t i = 0; i < map->node_count; i++) ids[count++] = map->nodes[i].id; /* the map may change meanwhile */
     kv_set_timeout(k->kv, PING_MS < k->timeout_ms ? PING_MS : k->timeout_ms);
     for (uint32_t i = 0; i < count; i++)
-        for (int n = 0; n < PINGS && kv_admin(k->kv, ids[i], KV_OP_KVPING, NULL, 0, &r) == KV_OK; n++) {}
+        for (int n = 0; n < PINGS && kv_admin(k->kv, ids[i], KV_OP_KVPING, NULL, 0, &r) == KV_OK; n++) {
+        }
     kv_set_timeout(k->kv, k->timeout_ms);
 }
 

@@ -119,7 +119,7 @@ START_TEST(readonly_reads_what_is_held_here)
     ck_assert_int_eq(f.requests[0].level, KV_LEVEL_ANY);
     ck_assert_int_eq(f.requests[1].level, KV_LEVEL_ANY);
     SAYS("GET d", "-MOVED 11298 10.0.0.2:7402\r\n"); /* no replica here */
-    SAYS("GET e", "$5\r\nGET e\r\n"); /* nor there a face to send it to: fetched, at that level */
+    SAYS("GET e", "$5\r\nGET e\r\n");                /* nor there a face to send it to: fetched, at that level */
     ck_assert_int_eq(f.requests[2].level, KV_LEVEL_ANY);
     SAYS("SET {d}x 1", "-MOVED 11298 10.0.0.2:7402\r\n");
     f.self = 2;
