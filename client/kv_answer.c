@@ -195,6 +195,7 @@ void kv_answer_facts(struct kv_result *r, const struct kv_reply *reply)
     r->epoch = reply->range_epoch;
     r->phase = reply->phase;
     r->level = reply->level;
+    r->stale_ms = reply->stale_ms;
     r->retry_after_ms = reply->retry_after_ms;
 }
 

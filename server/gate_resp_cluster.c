@@ -36,11 +36,10 @@ bool resp_face_admits(struct gate *g, const struct kv_op_info *info, struct kv_r
             return false;
         }
     struct gate_owner owner = g->services->owner(g->services->node, slot);
-    if (c->is_readonly && info->kind == KV_OP_KIND_R && owner.is_held_here) {
-        request->level = KV_LEVEL_ANY;
-        return true;
-    }
     struct gate_node node;
+    bool is_replicas = c->is_readonly && info->kind == KV_OP_KIND_R;
+    if (is_replicas) request->level = KV_LEVEL_ANY; /* fetched from whichever replica answers soonest, if it is fetched at all */
+    if (is_replicas && owner.is_held_here) return true;
     if (owner.is_led_here || owner.leader == 0 || !find_node(g, owner.leader, &node) || node.cluster == 0) return true;
     resp_put_error(&c->scratch, "MOVED %u %s:%u", slot, node.host, node.cluster);
     return false;

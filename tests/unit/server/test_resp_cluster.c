@@ -119,12 +119,14 @@ START_TEST(readonly_reads_what_is_held_here)
     ck_assert_int_eq(f.requests[0].level, KV_LEVEL_ANY);
     ck_assert_int_eq(f.requests[1].level, KV_LEVEL_ANY);
     SAYS("GET d", "-MOVED 11298 10.0.0.2:7402\r\n"); /* no replica here */
+    SAYS("GET e", "$5\r\nGET e\r\n");                /* nor there a face to send it to: fetched, at that level */
+    ck_assert_int_eq(f.requests[2].level, KV_LEVEL_ANY);
     SAYS("SET {d}x 1", "-MOVED 11298 10.0.0.2:7402\r\n");
     f.self = 2;
     SAYS("GET b", "$5\r\nGET b\r\n");
     SAYS("SET b 1", "-MOVED 3300 10.0.0.1:7402\r\n");
     SAYS("SET d 1", "$7\r\nSET d 1\r\n");
-    ck_assert_int_eq(f.requests[3].level, KV_LEVEL_LINEARIZABLE);
+    ck_assert_int_eq(f.requests[4].level, KV_LEVEL_LINEARIZABLE);
     SAYS("READWRITE", "+OK\r\n");
     SAYS("GET b", "-MOVED 3300 10.0.0.1:7402\r\n");
     SAYS("READONLY", "+OK\r\n");
