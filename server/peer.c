@@ -41,6 +41,7 @@ struct peer {
     struct kv_buf encode;
     struct kv_map forwards; /* id -> struct request */
     uint64_t forward_next;
+    struct kv_choice choice; /* of reads that other nodes could answer as well */
     uint64_t beat_sent, beat_answered, beat_ns, beat_sent_ns[BEATS];
     uint64_t dial_ns;            /* not before this */
     uint64_t clock_ns, clock_ms; /* its wall clock, and when it said so; 0: never */
@@ -128,6 +129,7 @@ static void forwards_park(struct peer *peer)
     while (kv_map_next(&old, &cursor, &id, &v)) {
         struct request *r = v;
         if (r->is_write) r->maybe = true;
+        if (request_is_anywhere(r)) kv_choice_forgotten(&peer->choice);
         request_returned(r, false);
         request_park(r, KV_MS(20));
     }
@@ -256,6 +258,7 @@ static void leader_doubted(const struct worker *w, uint32_t node, uint32_t parti
 void peer_answered(struct worker *w, uint32_t node, struct request *r, struct kv_reply *reply)
 {
     bool refuses = peer_refuses(reply);
+    r->wants_leader = r->wants_leader || (refuses && request_is_anywhere(r));
     request_returned(r, refuses);
     if (refuses) leader_doubted(w, node, r->partition);
     if (refuses && sibling_is_way(node)) r->maybe = r->doubted;    /* nothing is lost on that way: it was never taken */
@@ -282,7 +285,13 @@ static void forward_reply(struct peer *peer, struct kv_slice body)
         return;
     }
     struct request *r = kv_map_remove(&peer->forwards, reply.id);
-    if (r != NULL) peer_answered(w, peer->node.id, r, &reply); /* else its deadline passed */
+    if (r == NULL) return; /* its deadline passed */
+    if (request_is_anywhere(r)) {
+        uint64_t now_ns = env_now_ns(w->env), took_ns = now_ns - r->asked_ns;
+        if (peer_refuses(&reply) && took_ns < KV_CHOICE_REFUSAL_NS) took_ns = KV_CHOICE_REFUSAL_NS;
+        kv_choice_answered(&peer->choice, took_ns, now_ns);
+    }
+    peer_answered(w, peer->node.id, r, &reply);
 }
 
 static void beat_answered(void *context, const struct peer_beat *beat)
@@ -743,6 +752,12 @@ void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m)
     if (batch != NULL) peer_put_merge(batch, m);
 }
 
+const struct kv_choice *peer_choice(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    return peer != NULL && peer->state == LINK_UP ? &peer->choice : NULL;
+}
+
 bool peer_connected(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
@@ -818,6 +833,10 @@ enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
         if (!r->maybe && r->deadline_ns > last) r->deadline_ns = last;
         r->maybe = true;
     }
+    if (request_is_anywhere(r)) {
+        r->asked_ns = now;
+        kv_choice_asked(&peer->choice, now);
+    }
     r->state = REQUEST_FORWARDED;
     r->context = body.id;
     r->forward_node = node;
@@ -831,7 +850,8 @@ void peer_forget(struct peers *p, struct request *r)
         return;
     }
     struct peer *peer = find(p, r->forward_node);
-    if (peer != NULL) kv_map_remove(&peer->forwards, r->context);
+    if (peer == NULL || kv_map_remove(&peer->forwards, r->context) == NULL) return;
+    if (request_is_anywhere(r)) kv_choice_forgotten(&peer->choice);
 }
 
 /* ---- receiving ---- */

@@ -198,6 +198,7 @@ static bool is_siblings_own(const struct request *r)
 static void send_to(struct request *r, struct partition *p, uint32_t node)
 {
     struct worker *w = r->w;
+    w->reads_sent += request_is_anywhere(r) && !sibling_is_way(node);
     if (r->is_write && r->body.sequence == 0 && !sibling_is_way(node)) { /* so that a repeat is harmless */
         memcpy(r->body.client, w->client_id, sizeof r->body.client);
         r->body.sequence = ++w->sequence;
@@ -225,21 +226,23 @@ static void route(struct request *r, struct partition *p)
 {
     struct worker *w = r->w;
     struct group *g = p->group;
+    bool is_anywhere = request_is_anywhere(r) && !r->wants_leader;
     r->partition = p->id;
     r->tries++;
     if (w->poisoned) {
         request_fail(r, KV_POISONED, "this node's disk failed; ask another node");
         return;
     }
-    if (g != NULL && merge_holds(g, r->body.op)) {
+    /* Frozen rows stand as they were until they are absorbed: old, and so good enough for `any` alone. */
+    if (g != NULL && merge_holds(g, r->body.op) && !(is_anywhere && r->body.level == KV_LEVEL_ANY)) {
         request_park(r, KV_MS(20));
         return;
     }
-    if (!r->is_write && r->body.level == KV_LEVEL_ANY && g != NULL && !g->installing && !g->rowless) {
+    if (is_anywhere && map_serves(p)) {
         group_read(g, r);
         return;
     }
-    if (!r->is_write && r->body.level == KV_LEVEL_ANY && g == NULL && seats_server(w, p) != 0) {
+    if (is_anywhere && seats_server(w, p) != 0) {
         send_to(r, p, seats_server(w, p));
         return;
     }
@@ -257,6 +260,7 @@ static void route(struct request *r, struct partition *p)
         request_absent(r);
         return;
     }
+    if (is_anywhere && siblings_is_face(w) && map_nearest(w, p) != 0) way = map_nearest(w, p);
     /* Worker 0 hands over what it was sent; the others send back what was sent to them. */
     bool is_far = r->body.hops >= NODE_FORWARD_HOPS_MAX && !(sibling_is_way(way) && siblings_is_face(w));
     if (is_far || way == 0 || way == w->node_id) {
@@ -282,6 +286,14 @@ uint32_t request_replace(struct worker *w, struct kv_slice digits)
             }
     }
     return marked;
+}
+
+void request_to_leader(struct request *r)
+{
+    struct partition *p = map_get(r->w, r->partition);
+    r->wants_leader = true;
+    if (p == NULL || r->body.hops > 0) request_park(r, 0); /* who forwarded it asks the leader next */
+    else route(r, p);
 }
 
 static bool answer_locally(struct request *r)
@@ -482,7 +494,10 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
-    if (r->body.pinned && !is_system) {
+    uint32_t first, step;
+    /* Several keys may lie anywhere: by the partition of the first alone, the others would be said not to be there. */
+    bool is_named = r->body.pinned && !is_system && kv_op_keys(info, r->body.arg_count, &first, &step) <= 1;
+    if (is_named) {
         p = map_get(w, r->body.partition);
         const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
         if (d == NULL) p = NULL;

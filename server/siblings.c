@@ -365,6 +365,8 @@ static void say_up(struct worker *w)
     now.groups = w->groups.count;
     now.open = w->open_count;
     store_stats(w->store, &now.stats);
+    memcpy(now.reads, w->reads, sizeof now.reads);
+    now.read_rounds = w->read_rounds;
     while (kv_map_next(&w->groups, &cursor, &id, &v)) {
         struct group *g = v;
         now.leads += group_leads(g);

@@ -65,6 +65,7 @@ struct sibling_state {
     uint64_t birthmark;
     uint32_t groups, leads, led_by, open;
     struct store_stats stats;
+    uint64_t reads[KV_LEVEL_ANY + 1], read_rounds;
 };
 const struct sibling_state *siblings_state(const struct worker *w, uint32_t index);
 bool siblings_lead(const struct worker *w);     /* one of them leads a partition */

@@ -63,6 +63,20 @@ static void stats_sum(const struct worker *w, struct store_stats *st)
     }
 }
 
+struct reads {
+    uint64_t of[KV_LEVEL_ANY + 1], rounds;
+};
+static struct reads reads_sum(const struct worker *w)
+{
+    struct reads r = {.rounds = w->read_rounds};
+    memcpy(r.of, w->reads, sizeof r.of);
+    for (uint32_t k = 1; k < siblings_count(w); k++) {
+        r.rounds += siblings_state(w, k)->read_rounds;
+        for (int level = 0; level <= KV_LEVEL_ANY; level++) r.of[level] += siblings_state(w, k)->reads[level];
+    }
+    return r;
+}
+
 static bool is_full(const struct worker *w)
 {
     return store_is_full(w->store) || siblings_are_full(w);
@@ -108,6 +122,7 @@ static void groups_merge(struct worker *w, struct kv_slice others, struct kv_buf
 void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others)
 {
     struct store_stats st;
+    struct reads reads = reads_sum(w);
     stats_sum(w, &st);
     uint64_t now = env_now_ns(w->env), id = store_id(w->store);
     uint8_t store[8];
@@ -121,13 +136,16 @@ void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others)
     kv_json_string(out, kv_str(w->config->cluster_name));
     kv_buf_printf(out,
                   ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
-                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"workers\":%u,\"directory\":%llu,\"groups\":[",
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"workers\":%u,\"directory\":%llu,\"reads\":{\"linearizable\":%llu,\"lease\":%llu,\"bounded\":%llu,\"any\":%llu,\"rounds\":%llu,"
+                  "\"sent\":%llu},\"groups\":[",
                   KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
                   is_full(w) ? "true" : "false", w->clock.alarm ? "true" : "false",
                   (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
-                  peer_connected_count(w->peers), siblings_count(w), (unsigned long long)directory);
+                  peer_connected_count(w->peers), siblings_count(w), (unsigned long long)directory, (unsigned long long)reads.of[KV_LEVEL_LINEARIZABLE],
+                  (unsigned long long)reads.of[KV_LEVEL_LEASE], (unsigned long long)reads.of[KV_LEVEL_BOUNDED],
+                  (unsigned long long)reads.of[KV_LEVEL_ANY], (unsigned long long)reads.rounds, (unsigned long long)w->reads_sent);
     groups_merge(w, others, out);
     kv_buf_append_text(out, "]}");
 }
@@ -235,9 +253,16 @@ static void memory_read(uint64_t *resident, uint64_t *own)
 static void info_process(const struct worker *w, const char *section, struct kv_buf *out)
 {
     struct host_stats stats = host_stats(w->host);
+    struct reads reads = reads_sum(w);
     if (section_is(section, "stats"))
-        kv_buf_printf(out, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n\r\n",
-                      (unsigned long long)stats.connections, (unsigned long long)stats.commands);
+        kv_buf_printf(out,
+                      "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
+                      "kvd_reads_linearizable:%llu\r\nkvd_reads_lease:%llu\r\nkvd_reads_bounded:%llu\r\nkvd_reads_any:%llu\r\n"
+                      "kvd_read_rounds:%llu\r\nkvd_reads_sent:%llu\r\n\r\n",
+                      (unsigned long long)stats.connections, (unsigned long long)stats.commands,
+                      (unsigned long long)reads.of[KV_LEVEL_LINEARIZABLE], (unsigned long long)reads.of[KV_LEVEL_LEASE],
+                      (unsigned long long)reads.of[KV_LEVEL_BOUNDED], (unsigned long long)reads.of[KV_LEVEL_ANY],
+                      (unsigned long long)reads.rounds, (unsigned long long)w->reads_sent);
     struct rusage used;
     if (section_is(section, "cpu") && getrusage(RUSAGE_SELF, &used) == 0)
         kv_buf_printf(out, "# CPU\r\nused_cpu_sys:%lld.%06ld\r\nused_cpu_user:%lld.%06ld\r\n\r\n",
