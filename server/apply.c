@@ -124,7 +124,7 @@ static void corrupt(struct group *g, const char *what, uint64_t index, enum kv_e
     if (w->o.stop_wanted != NULL) w->o.stop_wanted(w->o.context);
 }
 
-static void describe(struct group *g, const struct command *c)
+static void describe(struct group *g, const struct command *c, uint64_t index)
 {
     struct descriptor d;
     if (c->arg_count != 1 || descriptor_decode(c->args[0], &d) != KV_OK || d.id != g->id ||
@@ -150,7 +150,8 @@ static void describe(struct group *g, const struct command *c)
     store_checkpoint(g->w->store, NULL);
     raft_conf_applied(g->raft, &g->conf);
     map_tell(g);
-    if (leave_is_due(&d, g->replica)) leave_group(g);
+    g->described = index;
+    leave_described(g, &d);
     JOURNAL(g->w->journal, raft, INFO, "descriptor", "group=%u conf_epoch=%u replicas=%u joint=%d", g->id,
             d.conf_epoch, d.replica_count, descriptor_is_joint(&d));
 }
@@ -278,7 +279,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     } else if (c.op == KV_OP_KVFLUSH || c.op == KV_OP_DESCRIBE || c.op == KV_OP_SPLIT) {
         if (c.op == KV_OP_KVFLUSH) flush_all(g, &c, x, &reply, &own);
         else if (c.op == KV_OP_SPLIT) split(g, &c, x, &reply, &own);
-        else describe(g, &c);
+        else describe(g, &c, index);
         ops = own.ops;
         op_count = own.count;
     } else {

@@ -206,7 +206,10 @@ enum kv_err split_of(const struct descriptor *whole, struct kv_slice key, uint32
         *why = "partitions of a hash keyspace begin at a slot";
         return KV_BAD_ARGUMENT;
     }
-    if (descriptor_is_joint(whole)) {
+    bool changes = descriptor_is_joint(whole);
+    for (uint32_t i = 0; i < whole->replica_count; i++) /* both would vote on the right side, which one of them may never hear of */
+        changes = changes || (whole->replicas[i].role == DESCRIPTOR_VOTER && whole->replicas[i].succeeds != 0);
+    if (changes) {
         *why = "its replicas are being changed; try again in a moment";
         return KV_CONDITION;
     }

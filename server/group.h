@@ -30,7 +30,7 @@ struct group_scrub { /* scrub.c */
 };
 
 struct seat_told { /* what a sibling has told worker 0 of its replica (seats.h) */
-    bool is_told, leads, is_stranded, serves;
+    bool is_told, leads, is_stranded, serves, is_lasting;
     uint32_t leader, range_epoch, conf_epoch;
     uint64_t term;
 };
@@ -48,6 +48,7 @@ struct group {
     struct raft_conf conf;
 
     uint64_t applied, applied_term, clock_ms, checkpointed;
+    uint64_t described;       /* index of the entry that last changed its members; 0: one that was in a checkpoint when it was opened */
     struct clock_stamp stamp; /* of proposals (R14) */
     uint64_t hash;            /* of every applied entry, in order */
     uint64_t lead_index;      /* our term's first entry; reads need it applied */

@@ -92,7 +92,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
     g->stamp.ms = sg->clock_ms;
     g->checkpointed = sg->checkpointed;
     g->apply_to = g->applied;
-    g->is_gone = leave_is_due(&g->descriptor, g->replica); /* stopped before its tombstone was durable */
+    g->is_gone = leave_is_due(&g->descriptor, g->replica) && !leave_waits(w, &g->descriptor); /* stopped before its tombstone was durable */
     g->leaderless_ns = env_now_ns(w->env);
     const struct config *c = w->config;
     struct raft_options o = {.id = g->replica,

@@ -27,6 +27,21 @@ void leave_group(struct group *g)
     group_touch(g);
 }
 
+bool leave_waits(const struct worker *w, const struct descriptor *d)
+{
+    return w->siblings != NULL && d->replica_count == 1 && d->replicas[0].node == w->node_id;
+}
+
+void leave_described(struct group *g, const struct descriptor *d)
+{
+    if (leave_is_due(d, g->replica) && !leave_waits(g->w, d)) leave_group(g);
+}
+
+bool leave_is_lasting(const struct group *g)
+{
+    return g->checkpointed >= g->described;
+}
+
 static void destroyed(struct store_destroy *d, enum kv_err err)
 {
     struct leaving *l = container_of(d, struct leaving, destroy);

@@ -7,7 +7,12 @@
  * below `replica_next` that a descriptor does not hold will never be a member again (R4). Then the rows of its range go from
  * this node, and a tombstone stays. */
 bool leave_is_due(const struct descriptor *d, raft_id replica);
-void leave_group(struct group *g);                              /* at the end of this turn */
+void leave_group(struct group *g); /* at the end of this turn */
+/* By a descriptor without it. A replica whose only successor is on another worker of this node stays, though no member, until that has
+ * in a checkpoint that it is alone (leave_is_lasting()): losing power before, it would have to ask this one for its vote. */
+void leave_described(struct group *g, const struct descriptor *d);
+bool leave_waits(const struct worker *w, const struct descriptor *d);
+bool leave_is_lasting(const struct group *g);                   /* the descriptor that it has applied is in a checkpoint */
 void leave_begin(struct worker *w, const struct descriptor *d); /* its group has been closed */
 /* Of a partition, by its leader. A damaged replica is not open, so it hears nothing else: it goes where it is no member, or its
  * keys have another owner on other nodes. */

@@ -927,7 +927,8 @@ static void got_raft(void *context, uint32_t group, const struct raft_msg *m, co
     if (batch != NULL || lost_on_the_way) return;
     struct group *g = worker_group(v->p->w, group);
     bool wants = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT;
-    if (g != NULL && !g->installing && !g->rowless && leave_is_due(&g->descriptor, m->from)) {
+    if (g != NULL && !g->installing && !g->rowless && leave_is_due(&g->descriptor, m->from) &&
+        (leave_is_lasting(g) || !leave_waits(g->w, &g->descriptor))) {
         peer_send_lost(v->p, v->node, &(struct peer_lost){.group = group, .replica = m->from, .gone = true});
         return;
     }

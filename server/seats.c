@@ -50,6 +50,14 @@ static void say(struct worker *w, const struct seat *seat, const struct descript
     kv_buf_free(&bytes);
 }
 
+/* Learners are behind, and who was removed falls behind. */
+static bool is_voter(const struct group *g)
+{
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+        if (g->descriptor.replicas[i].id == g->replica) return g->descriptor.replicas[i].role != DESCRIPTOR_LEARNER;
+    return false;
+}
+
 void seats_tell(struct group *g)
 {
     struct worker *w = g->w;
@@ -58,12 +66,13 @@ void seats_tell(struct group *g)
     struct seat_told now = {.is_told = true,
                             .leads = group_leads(g),
                             .is_stranded = group_is_out_of_touch(g, env_now_ns(w->env)),
-                            .serves = !g->installing && !g->rowless,
+                            .serves = !g->installing && !g->rowless && is_voter(g),
+                            .is_lasting = leave_is_lasting(g),
                             .leader = group_leader_node(g),
                             .range_epoch = g->descriptor.range_epoch,
                             .conf_epoch = g->descriptor.conf_epoch,
                             .term = raft_term_now(g->raft)};
-    bool is_old = t->is_told && t->leads == now.leads && t->is_stranded == now.is_stranded && t->serves == now.serves &&
+    bool is_old = t->is_told && t->leads == now.leads && t->is_stranded == now.is_stranded && t->serves == now.serves && t->is_lasting == now.is_lasting &&
                   t->leader == now.leader && t->range_epoch == now.range_epoch && t->conf_epoch == now.conf_epoch && t->term == now.term;
     if (is_old) return;
     *t = now;
@@ -73,9 +82,11 @@ void seats_tell(struct group *g)
                         .leads = now.leads,
                         .is_stranded = now.is_stranded,
                         .serves = now.serves,
+                        .is_lasting = now.is_lasting,
                         .leader = now.leader,
                         .term = now.term,
                         .range_epoch = now.range_epoch,
+                        .conf_epoch = now.conf_epoch,
                         .from = g->descriptor.from,
                         .to = g->descriptor.to};
     say(w, &seat, &g->descriptor);
@@ -391,20 +402,28 @@ bool seats_are_beside(struct worker *w, uint32_t left, uint32_t right)
 
 /* ---- who was removed and has not heard ---- */
 
-/* What nodes hear from leaders (map_learn()) a replica here hears from what worker 0 knows of another one here, or was told. */
+/* The only member by that descriptor has it in a checkpoint. */
+static bool is_lasting(const struct worker *w, const struct partition *p, const struct descriptor *d)
+{
+    raft_id only = d->replicas[0].id;
+    if (p->group != NULL && p->group->replica == only)
+        return leave_is_lasting(p->group) && p->group->descriptor.conf_epoch >= d->conf_epoch;
+    for (uint32_t k = 1; k < siblings_count(w); k++)
+        if (is_live_on(p, k) && p->seats->of[k].replica == only)
+            return p->seats->of[k].is_lasting && p->seats->of[k].conf_epoch >= d->conf_epoch;
+    return false;
+}
+
+/* One that is no member any more asks nobody if it was a learner; and one waits to be told (leave_waits()). */
 static void tell_removed(struct worker *w, struct partition *p, const struct descriptor *d)
 {
     struct kv_buf *batch;
-    if (d == NULL || p->seats == NULL) return;
+    if (d == NULL || p->seats == NULL || (leave_waits(w, d) && !is_lasting(w, p, d))) return;
     if (p->group != NULL && !p->group->installing && leave_is_due(d, p->group->replica)) leave_group(p->group);
     for (uint32_t k = 1; k < siblings_count(w); k++) {
-        struct kv_buf bytes = {0};
-        if (!is_live_on(p, k) || !leave_is_due(d, p->seats->of[k].replica) || (batch = siblings_batch(w, k, w->node_id)) == NULL) continue;
-        struct descriptor plain = *d;
-        plain.list = kv_slice(NULL, 0);
-        descriptor_encode(&plain, &bytes);
-        if (!bytes.failed) peer_put_descriptor(batch, kv_buf_slice(&bytes), 0);
-        kv_buf_free(&bytes);
+        struct peer_lost gone = {.group = p->id, .replica = p->seats->of[k].replica, .gone = true};
+        if (is_live_on(p, k) && leave_is_due(d, gone.replica) && (batch = siblings_batch(w, k, w->node_id)) != NULL)
+            peer_put_lost(batch, &gone);
     }
 }
 

@@ -14,9 +14,10 @@ struct seat { /* of a partition, on one worker */
     raft_id replica; /* the highest that was there */
     enum seat_state state;
     bool leads, is_stranded, serves; /* is_stranded: group_is_out_of_touch(); serves: reads of level `any` */
+    bool is_lasting;                 /* leave_is_lasting() */
     uint32_t leader;                 /* the node that it takes for the leader */
     uint64_t term;
-    uint32_t range_epoch;
+    uint32_t range_epoch, conf_epoch;
     struct kv_key from, to; /* unless GONE */
 };
 /* A sibling's: something of the group may have changed; it is gone; all that the store knows, at the start. */

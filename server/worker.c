@@ -424,6 +424,7 @@ static void release_log(struct worker *w)
         struct store_group sg;
         struct group *g = v;
         if (store_group_get(w->store, g->id, &sg)) g->checkpointed = sg.checkpointed;
+        if (!siblings_is_face(w)) seats_tell(g);
     }
     struct log *l = store_log(w->store);
     uint64_t keep = !nodes_are_one(w) ? w->config->raft_log_keep : 0;

@@ -22,6 +22,7 @@ void versions_seen(struct client *c, const struct kv_result *result)
 {
     struct workload *w = c->w;
     uint32_t node = result->node;
+    if (cluster_workers(w->o.cluster) > 1) return; /* which of two replicas on the node answered is not said, while one moves */
     if (node == 0 || node > cluster_size(w->o.cluster) || result->version.index == 0) return;
     struct replica_at before = c->replicas[node - 1], now = replica_at(c, node);
     struct group *g = now.started_ns == 0 ? NULL : worker_group(cluster_worker(w->o.cluster, node), result->partition);

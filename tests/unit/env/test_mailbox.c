@@ -63,7 +63,7 @@ START_TEST(full_it_refuses_and_keeps_nothing)
 }
 END_TEST
 
-enum { MESSAGES = 200000,
+enum { MESSAGES = 20000,
        SLOTS = 64 };
 struct way {
     struct mailbox *there, *back;
