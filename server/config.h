@@ -15,9 +15,14 @@
     X(cluster_name, "cluster.name", TEXT, "kvd", 1, 64, "peers of another name are refused")                                                                                                  \
     X(cluster_id, "cluster.id", TEXT, "", 0, 32, "32 hex digits shared by all nodes; empty on a single node: made on first start")                                                            \
     X(cluster_replicas, "cluster.replicas", NUMBER, "3", 1, 16, "replicas of each partition that a new cluster begins with, nodes permitting")                                                \
-    X(coordinator_enabled, "coordinator.enabled", BOOL, "true", 0, 1, "replicas and leaders are moved to where they should be, while this node leads partition 0")                            \
+    X(coordinator_enabled, "coordinator.enabled", BOOL, "true", 0, 1, "replicas and leaders are moved to where they should be, partitions split and merged, while this node leads partition 0")                            \
     X(coordinator_dead, "coordinator.dead_after", DURATION, "10m", 1000000000, 31536000000000000, "a node that was gone for so long is taken for dead, its replicas are made anew elsewhere") \
     X(coordinator_moves, "coordinator.moves", NUMBER, "4", 1, 1024, "partitions whose replicas may be changing at once")                                                                      \
+    X(coordinator_split_bytes, "coordinator.split.bytes", SIZE, "4GiB", 16777216, 1125899906842624, "a partition of more bytes of keys and values is split where half of them end") \
+    X(coordinator_split_load, "coordinator.split.load", NUMBER, "1000", 10, 1000000000, "a partition that serves more requests a second, and 0.4 of what nodes serve on average, is split where half of them end") \
+    X(coordinator_merge_after, "coordinator.merge.after", DURATION, "10m", 0, 31536000000000000, "neighbours that for so long had together an eighth of split.load and a quarter of split.bytes at most become one; 0: never") \
+    X(coordinator_partitions, "coordinator.partitions", NUMBER, "2048", 1, 1000000, "a keyspace of so many partitions is not split by itself") \
+    X(coordinator_balance_load, "coordinator.balance.load", NUMBER, "100", 1, 1000000000, "leaders are spread by load from so many requests a second on, on average of all nodes; below that by their number") \
     X(cluster_join, "cluster.join", TEXT, "", 0, 127, "HOST:PORT, the native address of a node of the cluster that this one joins on its first start; also --join")                           \
     X(cluster_token, "cluster.token", TEXT, "", 0, 127, "what lets it in once, made by `kvctl node token`; also --token")                                                                     \
     X(cluster_join_time, "cluster.join_time", DURATION, "60s", 100000000, 3600000000000, "how long it asks before it gives up")                                                               \

@@ -37,6 +37,7 @@ static bool read_now(struct group *g, struct request *r, bool confirmed)
     }
     if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT) {
         if (!confirmed && !raft_lease_held(g->raft, env_now_ns(g->w->env))) return false;
+        (void)load_count(&g->w->loads, &g->load, LOAD_READ); /* of no one key */
         scan_start(g, r);
         return true;
     }
@@ -53,6 +54,7 @@ static bool read_now(struct group *g, struct request *r, bool confirmed)
         return true;
     }
     if (!confirmed && !MUTANT(read_without_lease) && !raft_lease_held(g->raft, env_now_ns(g->w->env))) return false;
+    if (load_count(&g->w->loads, &g->load, LOAD_READ)) load_sample_request(g, LOAD_READ, r);
     reply.partition = g->id;
     reply.range_epoch = g->descriptor.range_epoch;
     reply.node = g->w->node_id;

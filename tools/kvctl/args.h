@@ -23,7 +23,7 @@
     X("prefix", 0, "P", "only keys that begin with P")                                             \
     X("from", 0, "A", "only keys from A on")                                                       \
     X("to", 0, "B", "only keys below B")                                                           \
-    X("limit", 0, "N", "scan: rows, then the cursor to go on from; check: seconds")                \
+    X("limit", 0, "N", "scan: rows, then the cursor to go on from; hot: keys (20); check: seconds")                \
     X("cursor", 0, "C", "go on where an earlier scan stopped")                                     \
     X("format", 0, "FORMAT", "tsv or jsonl (default: by the file's name, else tsv)")               \
     X("restart", 0, "", "forget FILE.kvprogress and import from the beginning")                    \

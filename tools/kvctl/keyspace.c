@@ -117,7 +117,7 @@ static int await(struct kvctl *k, const struct kv_keyspace *s, uint64_t director
         uint32_t count;
         struct node *nodes = nodes_read(k, &count, &code);
         if (nodes == NULL) return code;
-        nodes_ask(k, nodes, count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
+        nodes_ask(k, nodes, count, KV_OP_KVSTATUS, NULL, 0, 0);
         bool ready = is_ready(nodes, count, s, directory, is_drop);
         nodes_free(nodes, count);
         if (ready) return EXIT_OK;

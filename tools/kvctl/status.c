@@ -16,19 +16,6 @@ struct group {
     bool led; /* its leader answered */
 };
 
-static void keyspace_text(const struct kv_map_info *map, uint64_t id, char out[KV_NAME_BYTES_MAX + 1])
-{
-    for (uint32_t i = 0; i < map->keyspace_count; i++)
-        if (map->keyspaces[i].id == id) {
-            snprintf(out, KV_NAME_BYTES_MAX + 1, "%.*s", (int)map->keyspaces[i].name.size,
-                     (const char *)map->keyspaces[i].name.data);
-            return;
-        }
-    if (id == KV_KEYSPACE_SYSTEM) snprintf(out, 40, "system");
-    else if (id == KV_KEYSPACE_DEFAULT) snprintf(out, 40, "default");
-    else snprintf(out, 40, "%llu", (unsigned long long)id);
-}
-
 static struct group *group_of(struct group *groups, uint32_t *count, uint32_t id)
 {
     for (uint32_t i = 0; i < *count; i++)
@@ -74,7 +61,7 @@ static uint32_t groups_collect(const struct kv_map_info *map, const struct node 
         {
             struct group *g = group_of(groups, &group_count, (uint32_t)nodes_number(group, "id"));
             if (g == NULL) break;
-            keyspace_text(map, nodes_number(group, "keyspace"), g->keyspace);
+            nodes_keyspace(map, nodes_number(group, "keyspace"), g->keyspace);
             g->answered++;
             if (nodes_number(group, "applied") < g->applied_min) g->applied_min = nodes_number(group, "applied");
             if (strcmp(nodes_text(group, "role"), "leader") == 0) group_leader(g, nodes[i].id, group);
@@ -206,7 +193,7 @@ int status_run(struct kvctl *k, const struct args *a, const char *const *words, 
         nodes_free(nodes, node_count);
         return EXIT_INTERNAL;
     }
-    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
+    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, NULL, 0, 0);
     uint32_t group_count = groups_collect(kv_client_map(kv_client_of(k->kv)), nodes, node_count, groups);
     for (uint32_t i = 0; i < group_count; i++) without += !has_quorum(&groups[i]);
     bool quorum = group_count > 0 && without == 0;
