@@ -21,6 +21,7 @@
     X(coordinator_split_bytes, "coordinator.split.bytes", SIZE, "4GiB", 16777216, 1125899906842624, "a partition of more bytes of keys and values is split where half of them end") \
     X(coordinator_split_load, "coordinator.split.load", NUMBER, "1000", 10, 1000000000, "a partition that serves more requests a second, and 0.4 of what nodes serve on average, is split where half of them end") \
     X(coordinator_merge_after, "coordinator.merge.after", DURATION, "10m", 0, 31536000000000000, "neighbours that for so long had together an eighth of split.load and a quarter of split.bytes at most become one; 0: never") \
+    X(coordinator_settle, "coordinator.settle", DURATION, "5s", 100000000, 3600000000000, "how long who leads partition 0 listens before it acts, and who leads a partition counts before it tells what that serves") \
     X(coordinator_partitions, "coordinator.partitions", NUMBER, "2048", 1, 1000000, "a keyspace of so many partitions is not split by itself") \
     X(coordinator_balance_load, "coordinator.balance.load", NUMBER, "100", 1, 1000000000, "leaders are spread by load from so many requests a second on, on average of all nodes; below that by their number") \
     X(cluster_join, "cluster.join", TEXT, "", 0, 127, "HOST:PORT, the native address of a node of the cluster that this one joins on its first start; also --join")                           \

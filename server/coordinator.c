@@ -160,6 +160,6 @@ void coordinator_tick(struct worker *w, uint64_t now_ns)
     if (!w->config->coordinator_enabled || nodes_are_one(w) || now_ns < w->coordinate_ns) return;
     w->coordinate_ns = now_ns + KV_SECONDS(1);
     /* A while after it began to lead it has heard of all partitions and all nodes. */
-    bool settled = g != NULL && group_leads(g) && now_ns - g->leader_since_ns > KV_SECONDS(5);
+    bool settled = g != NULL && group_leads(g) && now_ns - g->leader_since_ns > w->config->coordinator_settle;
     if (settled && !w->stopping && !w->poisoned) look(w, now_ns);
 }

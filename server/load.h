@@ -99,7 +99,7 @@ uint64_t load_bytes(const struct group *g);
 void load_size(struct worker *w, uint64_t now_ns);
 void load_tell(struct worker *w, uint64_t now_ns);
 void load_learn(struct worker *w, const struct peer_load *l);
-struct load_report *load_report_of(const struct partition *p, uint64_t now_ns); /* NULL: none that holds now */
+struct load_report *load_report_of(const struct worker *w, const struct partition *p, uint64_t now_ns); /* NULL: none that holds now */
 void load_report_free(struct load_report *r);
 
 /* The hottest keys that this node serves, of one keyspace (UINT32_MAX: of all), as JSON. */

@@ -5,12 +5,10 @@
 #include "server/peer.h"
 #include "server/peer_codec.h"
 
-/* What is known of a partition only after some seconds: before, it would be the load of who led it before, or of the larger
- * partition that it was. */
-enum { SETTLED_S = 5,
-       TELL_S = 2,
-       TELL_ALL_S = 10,
-       STALE_S = 30 };
+/* What a partition serves is known some time after its leader or its range changed: coordinator.settle. All else is measured by that:
+ * what changes is told twice as often, everything half as often, and what was told holds six times as long. */
+enum { TELL_ALL = 2,
+       STALE = 6 };
 static const double lighter_side_min = 0.2; /* of the load: with less a split spreads nothing */
 
 /* The border between two slots of a hash keyspace, any key else. */
@@ -48,7 +46,7 @@ static void tell(struct group *g, uint32_t node, uint64_t now_ns)
 {
     struct peer_load l;
     uint64_t since = g->led_ns > g->load.since_ns ? g->led_ns : g->load.since_ns;
-    if (!group_leads(g) || g->id == KV_PARTITION_SYSTEM || now_ns - since < KV_SECONDS(SETTLED_S)) return;
+    if (!group_leads(g) || g->id == KV_PARTITION_SYSTEM || now_ns - since < g->w->config->coordinator_settle) return;
     if (g->load.link != NULL && (g->load.range_epoch != g->descriptor.range_epoch || !g->load.leads)) return; /* noticed with the next tick */
     report_of(g, &l);
     if (node == g->w->node_id) load_learn(g->w, &l);
@@ -63,12 +61,12 @@ void load_tell(struct worker *w, uint64_t now_ns)
     uint64_t id;
     void *v;
     if (node == 0 || !w->config->coordinator_enabled || w->poisoned || now_ns < l->tell_ns) return;
-    l->tell_ns = now_ns + KV_SECONDS(TELL_S);
+    l->tell_ns = now_ns + w->config->coordinator_settle / 2;
     if (now_ns < l->tell_all_ns && node == l->told_node) {
         for (const struct load *at = l->active; at != NULL; at = at->next) tell(container_of((struct load *)(uintptr_t)at, struct group, load), node, now_ns);
         return;
     }
-    l->tell_all_ns = now_ns + KV_SECONDS(TELL_ALL_S);
+    l->tell_all_ns = now_ns + TELL_ALL * w->config->coordinator_settle;
     l->told_node = node;
     while (kv_map_next(&w->groups, &cursor, &id, &v)) {
         struct group *g = v;
@@ -117,10 +115,10 @@ void load_learn(struct worker *w, const struct peer_load *l)
     key_keep(&r->middle, l->middle);
 }
 
-struct load_report *load_report_of(const struct partition *p, uint64_t now_ns)
+struct load_report *load_report_of(const struct worker *w, const struct partition *p, uint64_t now_ns)
 {
     struct load_report *r = p->load;
     const struct descriptor *d = map_descriptor(p);
-    bool holds = r != NULL && d != NULL && r->range_epoch == d->range_epoch && now_ns - r->told_ns < KV_SECONDS(STALE_S);
+    bool holds = r != NULL && d != NULL && r->range_epoch == d->range_epoch && now_ns - r->told_ns < STALE * w->config->coordinator_settle;
     return holds ? r : NULL;
 }

@@ -6,7 +6,7 @@
 #include "server/map.h"
 #include "server/merge.h"
 
-enum { AGAIN_S = 15 }; /* until what was asked for is done, or refused, and loads are told of what became of it */
+enum { AGAIN = 3 /* times coordinator.settle */ }; /* until what was asked for is done, or refused, and loads are told of what became of it */
 
 static bool may_meet(const struct worker *w, uint32_t at, const struct descriptor *left)
 {
@@ -38,7 +38,7 @@ static void partition_see(struct worker *w, uint32_t at, const struct shaping_li
     const struct partition *p = map_at(w, at);
     const struct descriptor *d = map_descriptor(p);
     const struct kv_keyspace *k = keyspaces_find(w, d->keyspace);
-    struct load_report *r = load_report_of(p, now_ns);
+    struct load_report *r = load_report_of(w, p, now_ns);
     *out = (struct shaping_partition){.id = p->id,
                                       .keyspace = d->keyspace,
                                       .created = k == NULL ? KV_PARTITIONS_DEFAULT : k->partitions,
@@ -51,7 +51,7 @@ static void partition_see(struct worker *w, uint32_t at, const struct shaping_li
     }
     out->load = r->rate;
     out->bytes = r->has_bytes ? r->bytes : 0;
-    out->is_busy = out->is_busy || (r->asked_ns != 0 && now_ns - r->asked_ns < KV_SECONDS(AGAIN_S));
+    out->is_busy = out->is_busy || (r->asked_ns != 0 && now_ns - r->asked_ns < AGAIN * w->config->coordinator_settle);
     out->halves_load = r->median.size > 0;
     out->halves_bytes = r->middle.size > 0;
     bool is_cold = r->has_bytes && shaping_is_cold(limits, r->rate, r->bytes);
@@ -64,7 +64,7 @@ static void partition_see(struct worker *w, uint32_t at, const struct shaping_li
 /* Said once of each: nothing can be done but by those who use that key. */
 static void say_lone(struct worker *w, const struct shape *s, uint32_t at, uint64_t now_ns)
 {
-    struct load_report *r = load_report_of(map_at(w, at), now_ns);
+    struct load_report *r = load_report_of(w, map_at(w, at), now_ns);
     bool is_lone = r != NULL && r->is_lone && shaping_is_hot(&s->limits, r->rate, s->load_all);
     if (is_lone && !r->is_lone_said)
         JOURNAL(w->journal, main, WARN, "hot-key", "partition=%u rate=%llu why=\"one key has most of it, so that no split can spread it\" next=\"kvctl hot\"",
@@ -94,7 +94,7 @@ uint32_t shape_plan(struct worker *w, struct shape *s, uint64_t now_ns, struct s
     for (uint32_t i = 0; i < s->count; i++) say_lone(w, s, i, now_ns);
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t at = steps[i].at; at <= steps[i].at + (steps[i].reason == SHAPING_MERGE); at++) {
-            load_report_of(map_at(w, at), now_ns)->asked_ns = now_ns;
+            load_report_of(w, map_at(w, at), now_ns)->asked_ns = now_ns;
             s->partitions[at].is_busy = true;
         }
     return count;

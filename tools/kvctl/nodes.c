@@ -142,3 +142,35 @@ void nodes_keyspace(const struct kv_map_info *map, uint64_t id, char out[KV_NAME
     else if (id == KV_KEYSPACE_DEFAULT) snprintf(out, 40, "default");
     else snprintf(out, 40, "%llu", (unsigned long long)id);
 }
+
+void nodes_size_text(uint64_t bytes, char out[24])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double v = (double)bytes;
+    uint32_t unit = 0;
+    while (v >= 1024 && unit < 5) {
+        v /= 1024;
+        unit++;
+    }
+    snprintf(out, 24, unit == 0 ? "%.0f %s" : "%.1f %s", v, units[unit]);
+}
+
+bool nodes_load(const struct node *nodes, uint32_t count, uint32_t partition, double *ops, uint64_t *bytes)
+{
+    bool is_sized = false;
+    *ops = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at;
+        json_t *group;
+        json_array_foreach(json_object_get(nodes[i].json, "groups"), at, group)
+        {
+            if (nodes_number(group, "id") != partition) continue;
+            *ops += json_number_value(json_object_get(group, "reads")) + json_number_value(json_object_get(group, "writes"));
+            bool leads = strcmp(nodes_text(group, "role"), "leader") == 0;
+            if (!leads || !json_is_integer(json_object_get(group, "bytes"))) continue;
+            *bytes = nodes_number(group, "bytes");
+            is_sized = true;
+        }
+    }
+    return is_sized;
+}

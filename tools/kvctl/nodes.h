@@ -37,5 +37,8 @@ const char *nodes_text(json_t *object, const char *name);
 json_t *nodes_json(const struct node *n); /* what is told of one node, for -o json */
 /* Print to stdout and free; return an exit code. */
 int nodes_json_print(struct kvctl *k, json_t *o, size_t flags);
+/* What a partition serves a second, on all nodes that answered; false: its leader knows no size, or did not answer. */
+bool nodes_load(const struct node *nodes, uint32_t count, uint32_t partition, double *ops, uint64_t *bytes);
+void nodes_size_text(uint64_t bytes, char out[24]); /* "1.5 GiB" */
 int nodes_buf_print(struct kvctl *k, struct kv_buf *b);
 #endif
