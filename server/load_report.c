@@ -2,13 +2,13 @@
 
 #include "server/group.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/peer_codec.h"
 
 /* What a partition serves is known some time after its leader or its range changed: coordinator.settle. All else is measured by that:
- * what changes is told twice as often, everything half as often, and what was told holds six times as long. */
-enum { TELL_ALL = 2,
-       STALE = 6 };
+ * everything is told as often, what is in use twice as often, and what was told holds six times as long. */
+enum { STALE = 6 };
 static const double lighter_side_min = 0.2; /* of the load: with less a split spreads nothing */
 
 /* The border between two slots of a hash keyspace, any key else. */
@@ -60,13 +60,13 @@ void load_tell(struct worker *w, uint64_t now_ns)
     uint32_t node = system == NULL ? 0 : map_leader(system), cursor = 0;
     uint64_t id;
     void *v;
-    if (node == 0 || !w->config->coordinator_enabled || w->poisoned || now_ns < l->tell_ns) return;
+    if (node == 0 || nodes_are_one(w) || w->poisoned || now_ns < l->tell_ns) return;
     l->tell_ns = now_ns + w->config->coordinator_settle / 2;
     if (now_ns < l->tell_all_ns && node == l->told_node) {
         for (const struct load *at = l->active; at != NULL; at = at->next) tell(container_of((struct load *)(uintptr_t)at, struct group, load), node, now_ns);
         return;
     }
-    l->tell_all_ns = now_ns + TELL_ALL * w->config->coordinator_settle;
+    l->tell_all_ns = now_ns + w->config->coordinator_settle;
     l->told_node = node;
     while (kv_map_next(&w->groups, &cursor, &id, &v)) {
         struct group *g = v;
