@@ -9,5 +9,8 @@
 bool leave_is_due(const struct descriptor *d, raft_id replica);
 void leave_group(struct group *g);                              /* at the end of this turn */
 void leave_begin(struct worker *w, const struct descriptor *d); /* its group has been closed */
-void leave_drop(struct worker *w);                              /* the store is closed: frees what it never answered */
+/* Of a partition, by its leader. A damaged replica is not open, so it hears nothing else: it goes where it is no member, or its
+ * keys have another owner on other nodes. */
+void leave_told(struct worker *w, const struct descriptor *d);
+void leave_drop(struct worker *w); /* the store is closed: frees what it never answered */
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/keyspaces.h"
+#include "server/leave.h"
 #include "server/nodes.h"
 #include "server/peer.h"
 
@@ -322,6 +323,9 @@ void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, ui
         p->term = term;
         p->leader = leader;
     }
+    leave_told(w, d);
+    /* Removed while it was cut off. A voter would ask its fellows, and hear it from them; a learner or a quiet one never asks. */
+    if (p->group != NULL && is_newer(d, &p->group->descriptor) && leave_is_due(d, p->group->replica)) leave_group(p->group);
     /* Who has a replica knows by itself, or will; unless that goes before it knew. */
     if (!is_newer(d, p->told) || (p->group != NULL && !is_newer(d, &p->group->descriptor))) return;
     if (p->told == NULL && p->group == NULL) learn_parents(w, p, d);

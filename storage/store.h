@@ -39,8 +39,8 @@ enum kv_err store_open(const struct store_options *o, uint64_t store_id_seed, ui
                        struct store **out);
 uint64_t store_id(const struct store *s);
 /* What a descriptor calls the directory that holds a replica: STORE_ORIGINAL if it was made when the cluster began, else
- * its id; 0 if it may have forgotten replicas that it held, since damage was found in it. A directory with its birthmark
- * remembers each replica that it ever held, so one it does not know was never here (R4). */
+ * its id; another each time damage is found in it, since it may then have forgotten replicas that it held. A directory
+ * remembers each replica that it was given under its birthmark, so one it does not know was never here (R4). */
 uint64_t store_birthmark(const struct store *s);
 bool store_is_fresh(const struct store *s);      /* the directory was empty */
 const char *store_damage(const struct store *s); /* text for people, NULL: intact */

@@ -11,7 +11,8 @@
  *    8  u32  format
  *   12  u32  node id
  *   16  u64  store id, random: peers refuse a known node that returns with another (R4)
- *   24  u64  flags: 1 = made when the cluster began, 2 = impaired: it may have forgotten replicas that it held
+ *   24  u32  flags: 1 = made when the cluster began, 2 = impaired: it may have forgotten replicas that it held
+ *   28  u32  how often it was found so; 0: once, if the flag says so
  *   32  u64  XXH3-64 over bytes 0..31
  *
  * It is the first thing in a directory, durable before anything else is written there: a
@@ -45,7 +46,8 @@ static enum kv_err identity_save(struct store *s)
     le32_put(bytes + 8, IDENTITY_FORMAT);
     le32_put(bytes + 12, s->node_id);
     le64_put(bytes + 16, s->id);
-    le64_put(bytes + 24, (s->is_original ? IDENTITY_ORIGINAL : 0u) | (s->is_impaired ? IDENTITY_IMPAIRED : 0u));
+    le32_put(bytes + 24, (s->is_original ? IDENTITY_ORIGINAL : 0u) | (s->impairments > 0 ? IDENTITY_IMPAIRED : 0u));
+    le32_put(bytes + 28, s->impairments);
     le64_put(bytes + 32, kv_hash64(kv_slice(bytes, 32), 0));
     return identity_write(s->o.disk, bytes);
 }
@@ -60,15 +62,17 @@ static enum kv_err identity_create(struct store *s, uint64_t id)
 
 enum kv_err identity_impair(struct store *s)
 {
-    if (s->is_impaired) return KV_OK;
-    s->is_impaired = true;
+    if (s->impairments < UINT32_MAX) s->impairments++;
     return identity_save(s);
 }
 
 uint64_t store_birthmark(const struct store *s)
 {
-    return s->is_impaired ? 0 : s->is_original ? STORE_ORIGINAL
-                                               : s->id;
+    if (s->impairments == 0) return s->is_original ? STORE_ORIGINAL : s->id;
+    uint8_t name[12];
+    le64_put(name, s->id);
+    le32_put(name + 8, s->impairments);
+    return kv_hash64(kv_slice(name, sizeof name), 0);
 }
 
 static enum kv_err identity_check(struct store *s, const uint8_t *bytes, size_t got)
@@ -95,8 +99,10 @@ static enum kv_err identity_check(struct store *s, const uint8_t *bytes, size_t 
         return KV_CONFLICT;
     }
     s->id = le64_get(bytes + 16);
-    s->is_original = (le64_get(bytes + 24) & IDENTITY_ORIGINAL) != 0;
-    s->is_impaired = (le64_get(bytes + 24) & IDENTITY_IMPAIRED) != 0;
+    uint32_t flags = le32_get(bytes + 24), times = le32_get(bytes + 28);
+    s->is_original = (flags & IDENTITY_ORIGINAL) != 0;
+    s->impairments = (flags & IDENTITY_IMPAIRED) == 0 ? 0 : times > 0 ? times
+                                                                      : 1;
     return KV_OK;
 }
 

@@ -59,7 +59,8 @@ struct store {
     struct store_options o;
     uint64_t id;
     uint32_t node_id;
-    bool is_original, is_impaired; /* store_birthmark() */
+    bool is_original; /* store_birthmark() */
+    uint32_t impairments;
     bool fresh, poisoned, space_low, retry_full, reserve_claimed;
     char damage[256]; /* "" = none */
     struct log *log;

@@ -17,7 +17,7 @@ bool swarm_may_lose(struct swarm *w, uint32_t node)
     char why[128];
     bool whole = cluster_whole(w->cluster, true, why, sizeof why);
     if (whole)
-        for (uint32_t i = 1; i <= w->plan.nodes; i++) whole = whole && !w->tainted[i];
+        for (uint32_t i = 1; i <= w->plan.nodes; i++) whole = whole && !w->tainted[i] && cluster_intact(w->cluster, i, why, sizeof why);
     if (whole) {
         w->lost = 0;
         memset(w->struck, 0, sizeof w->struck);

@@ -2,7 +2,8 @@
 # The tests of the tests: which planted bugs (tests/sim/mutant.h) the ordinary swarm finds.
 #   mutants.sh BUILD search [NAME..]   seeds 1, 2, .. until each is found, at most SEEDS (2000); writes tests/sim/mutants.txt
 #   mutants.sh BUILD replay            each once at its recorded seed; see there for those that moved
-# BUILD holds a kvsim made with -include tests/sim/mutant.h. A mutant must not show without faults.
+# BUILD holds a kvsim made with -include tests/sim/mutant.h. A mutant must not show without faults (but where leaders move
+# for balance, in one of five seeds).
 set -u
 build=$1 mode=$2
 shift 2
@@ -34,7 +35,8 @@ search() {
     missed=0
     for m in "$@"; do
         text=$(sed -n "s/^    X($m, \"\(.*\)\").*/\1/p" tests/sim/mutant.h)
-        if ! KVD_MUTANT=$m nice "$build/kvsim" --seeds 1..5 --seconds 4 --clients 4 --faults none >/dev/null 2>&1; then
+        calm=$(KVD_MUTANT=$m nice "$build/kvsim" --seeds 1..5 --seconds 4 --clients 4 --faults none --keep-going --trace 0 2>/dev/null | grep -c "^seed .* failed")
+        if [ "$calm" -gt 2 ]; then
             echo "$m: shows in a calm cluster, so any test would find it"
             missed=$((missed + 1))
             continue

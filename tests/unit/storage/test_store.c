@@ -792,6 +792,33 @@ START_TEST(half_a_directory)
 }
 END_TEST
 
+/* A directory vouches for each replica it was given under its birthmark; once it may have forgotten any, it gets another. */
+START_TEST(birthmarks)
+{
+    struct node n;
+    one_group(&n, 15);
+    node_append(&n, 0, 3);
+    node_settle(&n);
+    uint64_t first = store_birthmark(n.store), second = 0;
+    for (int k = 0; k < 2; k++) { /* as it loses its checkpoint twice */
+        ck_assert_uint_ne(first, second);
+        node_stop(&n);
+        ck_assert_int_eq(node_open(&n), KV_OK);
+        second = store_birthmark(n.store);
+        ck_assert_uint_eq(second, first);
+        node_stop(&n);
+        n.checkpoint->ops->destroy(n.checkpoint);
+        n.options.checkpoint = n.checkpoint = checkpoint_mem_create();
+        ck_assert_int_eq(node_open(&n), KV_OK);
+        first = store_birthmark(n.store);
+        ck_assert_uint_ne(first, 0);
+        ck_assert(node_create_group(&n, 1, 1) == KV_OK); /* what stands there is whole again */
+        node_settle(&n);
+    }
+    node_free(&n);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("store");
@@ -813,6 +840,7 @@ int main(void)
     tcase_add_test(tc, dedup_is_bounded);
     tcase_add_test(tc, dedup_outlives_a_checkpoint_cut_in_two);
     tcase_add_test(tc, half_a_directory);
+    tcase_add_test(tc, birthmarks);
     tcase_set_timeout(tc, 60);
     return unit_finish(suite);
 }
