@@ -111,6 +111,14 @@ static void ask_shape(struct worker *w, const struct shape *shape, const struct 
     ask(w, op, &at, 1);
 }
 
+/* By load from so much on, and until it is half of that: the two would send leaders to and fro. */
+static bool weighs(struct worker *w, const struct shape *s, uint32_t nodes)
+{
+    uint64_t least = nodes * w->config->coordinator_balance_load;
+    w->loads.weighs = s->load_all >= (w->loads.weighs ? least / 2 : least);
+    return w->loads.weighs;
+}
+
 static void look(struct worker *w, uint64_t now_ns)
 {
     uint32_t busy = 0, nodes = 0, takers = 0, left = nodes_left(w);
@@ -128,12 +136,12 @@ static void look(struct worker *w, uint64_t now_ns)
     if (n == NULL || !shape_see(w, takers, now_ns, &s)) goto out; /* no memory, next time */
     p = calloc(s.count + 1, sizeof *p);
     if (p == NULL) goto seen;
-    bool is_quiet = s.load_all < takers * w->config->coordinator_balance_load;
+    bool is_quiet = !weighs(w, &s, takers);
     for (uint32_t i = 0; i < s.count; i++) {
         partition_see(w, map_at(w, i), left, &p[i]);
         if (!is_quiet) p[i].load = s.partitions[i].load;
         bool is_system = p[i].id == KV_PARTITION_SYSTEM; /* its leader is who knows all loads */
-        p[i].keeps_lead = is_system ? !is_quiet : !s.partitions[i].is_known;
+        p[i].keeps_lead = is_system ? !is_quiet || s.known == 0 : !s.partitions[i].is_known;
         busy += p[i].is_busy;
     }
     uint32_t room = w->config->coordinator_moves > busy ? (uint32_t)w->config->coordinator_moves - busy : 0;

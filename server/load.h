@@ -57,7 +57,8 @@ struct loads { /* a worker's */
     uint64_t served[LOAD_KINDS], served_seen;
     uint64_t tick_ns, tell_ns, tell_all_ns, size_ns;
     uint64_t checkpoint; /* number of the last one that sizes were taken from, plus one */
-    uint32_t told_node; /* who led partition 0 when all was told last */
+    bool weighs;         /* leaders are spread by load at present (coordinator.c) */
+    uint32_t told_node;  /* who led partition 0 when all was told last */
     bool is_sizing;
 };
 

@@ -8,7 +8,7 @@
 #define NONE UINT32_MAX
 enum { TRIES = 64 };
 
-struct place { /* of a node */
+struct place {                 /* of a node */
     uint32_t load, next, prev; /* in its bucket */
     double weight;             /* of what it leads, by load */
     bool listed;
@@ -19,7 +19,7 @@ struct plan {
     uint32_t node_count, part_count;
     struct known {
         uint32_t id, at;
-    } *by_id;                  /* positions of nodes */
+    } * by_id; /* positions of nodes */
     struct place *places;
     uint32_t *heads, load_max; /* buckets */
     uint32_t least;            /* no lower bucket holds a node */

@@ -22,21 +22,25 @@ enum { PLACEMENT_REPLICAS_MAX = 16,
        PLACEMENT_LOAD_SLACK_PERCENT = 15 };
 
 struct placement_node {
-    uint32_t id;      /* not 0 */
-    uint32_t zone;    /* failure domain, a number below the count of nodes; all different where none are named */
-    bool may_take;    /* it is there, and neither cordoned nor drained */
-    bool must_leave;  /* drained, or dead for long enough */
+    uint32_t id;     /* not 0 */
+    uint32_t zone;   /* failure domain, a number below the count of nodes; all different where none are named */
+    bool may_take;   /* it is there, and neither cordoned nor drained */
+    bool must_leave; /* drained, or dead for long enough */
 };
 struct placement_partition {
     uint32_t id;
-    uint32_t wanted;  /* replicas */
+    uint32_t wanted; /* replicas */
     uint32_t count;
     uint32_t nodes[PLACEMENT_REPLICAS_MAX]; /* of the voters, the preferred leader first */
-    uint64_t load;    /* requests a second; 0 in all of them: they are not to be weighed */
-    bool is_busy;     /* its replicas are being changed: counted as it is, left alone */
-    bool keeps_lead;  /* nothing is done about who leads it */
+    uint64_t load;                          /* requests a second; 0 in all of them: they are not to be weighed */
+    bool is_busy;                           /* its replicas are being changed: counted as it is, left alone */
+    bool keeps_lead;                        /* nothing is done about who leads it */
 };
-enum placement_reason { PLACEMENT_LEAVE, PLACEMENT_COMPLETE, PLACEMENT_SPREAD, PLACEMENT_BALANCE, PLACEMENT_LEAD };
+enum placement_reason { PLACEMENT_LEAVE,
+                        PLACEMENT_COMPLETE,
+                        PLACEMENT_SPREAD,
+                        PLACEMENT_BALANCE,
+                        PLACEMENT_LEAD };
 struct placement_step {
     enum placement_reason reason;
     uint32_t partition, from, to; /* nodes; from 0: another replica. LEAD: `to` is to be preferred */

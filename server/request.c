@@ -18,7 +18,7 @@
  * its effect is uncertain and nothing makes a repeat harmless. */
 
 enum {
-    LIMIT_HOT = 1000, /* keys of one answer */
+    LIMIT_HOT = 1000,  /* keys of one answer */
     SPARES_MAX = 4096, /* about 1 MiB */
     DEADLINES_MS = 50, /* how often all open requests are walked if none of them is parked */
     NEWS_MS = 20,      /* how long, so many times, news of a keyspace may take to come here */

@@ -84,6 +84,7 @@ bool shape_see(struct worker *w, uint32_t nodes, uint64_t now_ns, struct shape *
     for (uint32_t i = 0; i < out->count; i++) {
         partition_see(w, i, &out->limits, now_ns, &out->partitions[i]);
         out->load_all += out->partitions[i].load;
+        out->known += out->partitions[i].is_known;
     }
     return true;
 }

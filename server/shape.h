@@ -7,7 +7,7 @@
 struct shape { /* zero: nothing seen */
     struct shaping_limits limits;
     struct shaping_partition *partitions; /* as map_at(); owned */
-    uint32_t count;
+    uint32_t count, known;                /* known: of how many the leaders have told */
     uint64_t load_all;
 };
 /* `nodes`: so many may lead something. False: out of memory. */

@@ -1,6 +1,6 @@
 #include "server/shaping.h"
 
-enum { COLD_LOAD = 8,  /* two cold ones serve together at most 1 / 8 of split_load */
+enum { COLD_LOAD = 8, /* two cold ones serve together at most 1 / 8 of split_load */
        COLD_BYTES = 4 };
 
 struct plan {

@@ -25,15 +25,17 @@ struct shaping_limits {
 };
 struct shaping_partition {
     uint32_t id, keyspace;
-    uint32_t created;       /* partitions that its keyspace was created with */
+    uint32_t created; /* partitions that its keyspace was created with */
     uint64_t load, bytes;
-    bool is_known;          /* load and bytes are those of its present range, not guesses: else it is left alone */
-    bool is_busy;           /* left alone */
+    bool is_known;                  /* load and bytes are those of its present range, not guesses: else it is left alone */
+    bool is_busy;                   /* left alone */
     bool halves_load, halves_bytes; /* it is known where to split it; a single hot key cannot be */
-    bool is_cold;           /* shaping_is_cold() for long enough */
-    bool meets_next;        /* the next one begins where it ends, on the same nodes, and may be merged with it */
+    bool is_cold;                   /* shaping_is_cold() for long enough */
+    bool meets_next;                /* the next one begins where it ends, on the same nodes, and may be merged with it */
 };
-enum shaping_reason { SHAPING_SPLIT_LOAD, SHAPING_SPLIT_BYTES, SHAPING_MERGE };
+enum shaping_reason { SHAPING_SPLIT_LOAD,
+                      SHAPING_SPLIT_BYTES,
+                      SHAPING_MERGE };
 struct shaping_step {
     enum shaping_reason reason;
     uint32_t at; /* of the partition, in the list; MERGE: of the left one */

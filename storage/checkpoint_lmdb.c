@@ -44,7 +44,7 @@ struct checkpoint_lmdb {
     uint64_t map_bytes, writes;         /* writes: since the environment was opened */
     char path[PATH_BYTES_MAX];
     bool (*is_intact)(enum store_class class, struct kv_slice key, struct kv_slice value);
-    int suspect; /* file descriptor of `suspect`; -1: none */
+    int suspect;             /* file descriptor of `suspect`; -1: none */
     struct lmdb_check check; /* what the start found */
 };
 struct checkpoint_view {

@@ -8,7 +8,8 @@
 #include "tests/unit/unit.h"
 
 /* Plans are carried out at once here, so that what they come to is seen: a model of the cluster without the cluster. */
-enum { NODES_MAX = 1100, STEPS_MAX = 1 << 20 };
+enum { NODES_MAX = 1100,
+       STEPS_MAX = 1 << 20 };
 
 struct model {
     struct placement_node nodes[NODES_MAX];

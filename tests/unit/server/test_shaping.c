@@ -62,11 +62,7 @@ static uint32_t plan(struct model *m, struct shaping_step *steps)
     for (uint32_t i = 0; i < m->count; i++) {
         const struct part *p = &m->parts[i];
         uint64_t load = sum(m->load[p->keyspace], p->from, p->to), bytes = sum(m->bytes[p->keyspace], p->from, p->to);
-        m->seen[i] = (struct shaping_partition){.id = p->id, .keyspace = p->keyspace, .created = m->created, .load = load, .bytes = bytes,
-                                                .is_known = true, .halves_load = border(m->load[p->keyspace], p, 0.2) != 0,
-                                                .halves_bytes = border(m->bytes[p->keyspace], p, 0) != 0,
-                                                .is_cold = shaping_is_cold(&m->limits, load, bytes),
-                                                .meets_next = i + 1 < m->count && m->parts[i + 1].keyspace == p->keyspace};
+        m->seen[i] = (struct shaping_partition){.id = p->id, .keyspace = p->keyspace, .created = m->created, .load = load, .bytes = bytes, .is_known = true, .halves_load = border(m->load[p->keyspace], p, 0.2) != 0, .halves_bytes = border(m->bytes[p->keyspace], p, 0) != 0, .is_cold = shaping_is_cold(&m->limits, load, bytes), .meets_next = i + 1 < m->count && m->parts[i + 1].keyspace == p->keyspace};
     }
     return shaping_plan(&m->limits, m->seen, m->count, steps, SHAPING_STEPS_MAX);
 }
@@ -140,7 +136,10 @@ static void load_draw(struct model *m, uint64_t *random)
         uint32_t kind = (uint32_t)(kv_random_next(random) % 5), scale = 1 + (uint32_t)(kv_random_next(random) % 200);
         for (uint32_t i = 0; i < SLOTS; i++) {
             uint64_t r = kv_random_next(random);
-            m->load[k][i] = kind == 0 ? 0 : kind == 1 ? r % scale : kind == 2 ? (r % 50 == 0 ? r % (50 * scale) : 0) : kind == 3 ? scale * SLOTS / (1 + i) : (i == 77 ? 1000 * scale : 1);
+            m->load[k][i] = kind == 0 ? 0 : kind == 1 ? r % scale
+                                        : kind == 2   ? (r % 50 == 0 ? r % (50 * scale) : 0)
+                                        : kind == 3   ? scale * SLOTS / (1 + i)
+                                                      : (i == 77 ? 1000 * scale : 1);
             m->bytes[k][i] = (r >> 32) % (kind == 1 ? 2000 : 20 * scale);
         }
     }

@@ -48,7 +48,9 @@ static void borders_make(struct fixture *f, uint64_t rows)
     for (uint32_t i = 0; i < RANGES; i++) f->sizes[i].range = (struct kv_range){kv_key_slice(&f->borders[i]), kv_key_slice(&f->borders[i + 1])};
 }
 
-enum kind { SMALL, MIXED, SKEWED }; /* values: of 100 B; up to 200 B, 1 in 50 up to 9 KB; one range has the large ones */
+enum kind { SMALL,
+            MIXED,
+            SKEWED }; /* values: of 100 B; up to 200 B, 1 in 50 up to 9 KB; one range has the large ones */
 
 static size_t value_size(enum kind kind, uint32_t range, uint64_t random)
 {
