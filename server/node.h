@@ -7,6 +7,7 @@
 #include "server/clock.h"
 #include "server/exec.h"
 #include "server/gate.h"
+#include "server/load.h"
 #include "server/worker.h"
 #include "storage/command.h"
 
@@ -88,6 +89,7 @@ struct worker {
     struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;
+    struct loads loads;
     uint64_t told_ns;       /* when all nodes were last told of all partitions led here */
     uint64_t coordinate_ns; /* not before this (coordinator.c) */
     bool woken;             /* parked requests are due now */

@@ -18,6 +18,7 @@
  * its effect is uncertain and nothing makes a repeat harmless. */
 
 enum {
+    LIMIT_HOT = 1000,  /* keys of one answer */
     SPARES_MAX = 4096, /* about 1 MiB */
     DEADLINES_MS = 50, /* how often all open requests are walked if none of them is parked */
     NEWS_MS = 20,      /* how long, so many times, news of a keyspace may take to come here */
@@ -267,6 +268,15 @@ static bool answer_locally(struct request *r)
     case KV_OP_KVPING:
         if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
         break;
+    case KV_OP_KVHOT: {
+        uint64_t limit = 0, keyspace = UINT32_MAX;
+        bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= LIMIT_HOT;
+        if (r->body.arg_count > 1) good = good && kv_parse_u64(r->body.args[1], &keyspace) && keyspace <= UINT32_MAX;
+        if (good) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text);
+        else reply.err = KV_BAD_ARGUMENT;
+        if (!good) why = "KVHOT limit [keyspace]: a number of keys, 1 to 1000, and the id of a keyspace";
+        break;
+    }
     case KV_OP_KVLOGLEVEL: {
         struct kv_slice a = r->body.args[0];
         if (a.size < sizeof levels) memcpy(levels, a.data, a.size);

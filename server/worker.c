@@ -465,6 +465,7 @@ static void tick(struct env_timer *t)
     if (!w->poisoned) rest_tick(w, now);
     bool yields = poison_step(w, now);
     map_tick(w, now);
+    load_tick(w, now);
     coordinator_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);

@@ -46,6 +46,7 @@
     X(RESOLVES, "merge-resolve", MERGE)          \
     X(EVICTED, "evicted", MERGE)                 \
     X(GONE, "gone", NONE)                        \
+    X(SHAPED, "shaping", MEMBERS)                \
     X(CHECKPOINT, "checkpoint", LOG)             \
     X(CONF, "conf", MEMBERS)                     \
     X(DEDUP, "dedup-hit", NONE)                  \

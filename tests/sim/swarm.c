@@ -92,6 +92,12 @@ static void tune(void *context, struct config *c)
     c->raft_lease = c->raft_lease * p->pace_percent / 100;
     c->raft_election = c->raft_election * p->pace_percent / 100;
     c->raft_quiet = p->quiet_ns;
+    c->coordinator_settle = p->settle_ns;
+    c->coordinator_split_load = p->split_load;
+    c->coordinator_split_bytes = p->split_bytes;
+    c->coordinator_merge_after = p->merge_after_ns;
+    c->coordinator_partitions = p->partitions_max;
+    c->coordinator_balance_load = p->balance_load;
 }
 
 /* A number that is small more often than large: 2^k, k uniform. */
@@ -135,6 +141,13 @@ static void plan_draw(struct swarm *w)
     }
     for (uint32_t f = 0; f < SWARM_FAULT_COUNT; f++)
         if ((w->o.faults >> f & 1) != 0 && sim_chance(s, 500000)) p->faults[p->fault_kinds++] = (enum swarm_fault)f;
+    bool is_eager = sim_chance(s, 600000); /* the coordinator's limits are within what a handful of clients does */
+    p->split_load = is_eager ? power(s, 2, 7) : 1000;
+    p->split_bytes = is_eager ? power(s, 9, 14) : UINT64_C(4) << 30;
+    p->merge_after_ns = is_eager ? power(s, 29, 32) : KV_SECONDS(600);
+    p->settle_ns = is_eager ? power(s, 27, 32) : KV_SECONDS(5);
+    p->partitions_max = 8 + (uint32_t)sim_below(s, 25);
+    p->balance_load = is_eager ? power(s, 0, 6) : 100;
     sim_net(s, &p->net);
     w->random = sim_random(s);
 }
