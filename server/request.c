@@ -11,6 +11,7 @@
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/merge.h"
+#include "server/pace.h"
 #include "server/peer.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
@@ -77,6 +78,7 @@ bool request_own(struct request *r)
 void request_finish(struct request *r, struct kv_reply *reply)
 {
     struct worker *w = r->w;
+    if (r->is_admitted && pace_hold(r, reply)) return;
     if (r->prev != NULL) r->prev->next = r->next;
     else w->open_head = r->next;
     if (r->next != NULL) r->next->prev = r->prev;
@@ -107,6 +109,7 @@ void request_free_spares(struct worker *w)
 
 void request_fail(struct request *r, enum kv_err err, const char *detail)
 {
+    if (r->is_admitted) pace_excuse(r);
     const struct partition *p = map_get(r->w, r->partition);
     bool maybe = r->is_write && r->maybe && !MUTANT(maybe_said_no);
     struct kv_reply reply = {.err = err,
@@ -202,6 +205,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (!r->is_write && r->body.level == KV_LEVEL_ANY && g != NULL && !g->installing && !g->rowless) {
+        if (!pace_admit(r)) return;
         group_read(g, r);
         return;
     }
@@ -210,6 +214,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (g != NULL && group_leads(g)) {
+        if (!pace_admit(r)) return;
         if (r->is_write) group_write(g, r);
         else group_read(g, r);
         return;
@@ -625,7 +630,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
         struct request *r = w->open_iter;
         more = r != last;
         w->open_iter = r->next;
-        if (r->deadline_ns <= now_ns && r->done != NULL) {
+        if (r->deadline_ns <= now_ns && r->done != NULL && r->state != REQUEST_PACED) {
             enum request_state state = r->state;
             unqueue(r);
             const struct partition *p = map_get(w, r->partition);

@@ -92,6 +92,7 @@ static void tune(void *context, struct config *c)
     c->raft_lease = c->raft_lease * p->pace_percent / 100;
     c->raft_election = c->raft_election * p->pace_percent / 100;
     c->raft_quiet = p->quiet_ns;
+    c->service_rate = p->service_rate;
 }
 
 /* A number that is small more often than large: 2^k, k uniform. */
@@ -137,6 +138,7 @@ static void plan_draw(struct swarm *w)
         if ((w->o.faults >> f & 1) != 0 && sim_chance(s, 500000)) p->faults[p->fault_kinds++] = (enum swarm_fault)f;
     sim_net(s, &p->net);
     w->random = sim_random(s);
+    p->service_rate = w->o.seed % 8 == 7 ? (uint64_t)100 << (w->o.seed / 8 % 5) : 0;
 }
 
 static bool world_make(struct swarm *w)

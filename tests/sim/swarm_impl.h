@@ -12,6 +12,7 @@ struct swarm_plan {                    /* drawn once, at the start */
     uint64_t sync_min_ns, sync_max_ns, work_max_ns;
     uint32_t pace_percent;                      /* of heartbeat, lease and election timeout */
     uint64_t quiet_ns;                          /* without clients, before a group becomes quiet; 0: never */
+    uint64_t service_rate;                      /* of each node; 0: no limit. By the seed itself, not drawn */
     bool cuts_reset;                            /* a link that is cut breaks its connections at once */
     uint32_t log_factor[CLUSTER_NODES_MAX + 1]; /* by node: a minority syncs so much slower than the others */
     enum swarm_fault faults[SWARM_FAULT_COUNT];

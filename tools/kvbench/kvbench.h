@@ -168,6 +168,7 @@ double work_uniform(struct bench *b);                          /* [0, 1) */
 
 /* run.c */
 void bench_start(struct bench *b); /* then run the loop until b->stop was called */
+void bench_end(struct bench *b);   /* as if its time were over: what is open is waited for and reported */
 void lane_ready(struct lane *l);   /* may send now */
 void lane_pull(struct lane *l);    /* send what is due; after op_done() */
 void lane_lost(struct lane *l, const char *why); /* ends its open operations with an error */

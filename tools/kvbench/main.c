@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -29,7 +30,7 @@ static const char help[] =
     "  --fill                        write every key once, in random order, and end\n"
     "  --rate R                      open loop: R operations a second, latency from their due time\n"
     "  --poisson                     with --rate: random gaps instead of even ones\n"
-    "  --seconds S                   default 8, after --warmup S, default 1\n"
+    "  --seconds S                   default 8, after --warmup S, default 1; SIGINT and SIGTERM end it earlier\n"
     "  --ops N                       end after N operations instead\n"
     "  --timeout D                   of one operation, default 10s\n"
     "  --seed N                      of everything random, default 1\n"
@@ -264,6 +265,12 @@ static void stop(struct bench *b)
     env_uv_stop(b->loop);
 }
 
+static void end_early(void *context, int signum)
+{
+    (void)signum;
+    bench_end(context);
+}
+
 static enum kv_err make_lanes(struct bench *b)
 {
     const struct options *o = &b->options;
@@ -321,6 +328,8 @@ int main(int argc, char **argv)
     b->env = env_uv_env(uv);
     b->loop = uv;
     b->stop = stop;
+    env_uv_signal(uv, SIGTERM, end_early, b);
+    env_uv_signal(uv, SIGINT, end_early, b);
     if (work_init(b) != KV_OK || make_lanes(b) != KV_OK) goto out_of_memory;
 
     bench_start(b);
