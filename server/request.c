@@ -534,7 +534,8 @@ void request_start(struct request *r)
         if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
     }
-    if (w->stopping && r->body.hops == 0 && r->is_write) {
+    /* A Redis client knows of no other node: it is served as long as its connection is there. */
+    if (w->stopping && r->is_write && (r->body.roams || r->internal)) {
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }

@@ -39,6 +39,7 @@ struct options {
     const char *address_text;
     const char *key_file;   /* native */
     const char *password;   /* RESP */
+    const char *keyspace; /* NULL: default */
     const char *prefix;     /* of keys */
     uint32_t clients, depth;
     uint32_t writers;       /* the first so many clients only write, the others only read */

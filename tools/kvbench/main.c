@@ -21,6 +21,7 @@ static const char help[] =
     "  --clients N                   connections (native: callers), default 50\n"
     "  --depth N                     open operations of each, default 1\n"
     "  --keys N                      default 100000\n"
+    "  --keyspace NAME               of kvd, default `default`; RESP: by SELECT\n"
     "  --prefix TEXT                 of keys, default key:\n"
     "  --value MIN[-MAX]             bytes, default 100\n"
     "  --mix read=50,write=50        per cent of read, write, insert, scan, modify; default write=100\n"
@@ -166,6 +167,7 @@ static bool parse_option(struct options *o, const char *name, const char *value,
     if (strcmp(name, "--depth") == 0) return parse_u32(value, 1, DEPTH_MAX, &o->depth);
     if (strcmp(name, "--keys") == 0)
         return kv_parse_u64(kv_str(value), &o->keys) && o->keys > 0 && o->keys <= 1000000000;
+    if (strcmp(name, "--keyspace") == 0) return kv_str(o->keyspace = value).size - 1 < KV_NAME_BYTES_MAX;
     if (strcmp(name, "--prefix") == 0) return strlen(o->prefix = value) <= KEY_BYTES_MAX - 12;
     if (strcmp(name, "--value") == 0) return parse_value(value, &o->value_min, &o->value_max);
     if (strcmp(name, "--mix") == 0) return parse_mix(o, value);
@@ -216,6 +218,8 @@ static int check(struct options *o)
         return usage("%s%s", "scans in key order are not possible over RESP; try --protocol native or etcd", "");
     if (o->protocol == &protocol_native && o->key_file == NULL)
         return usage("%s%s", "--protocol native needs --key FILE", "");
+    if (o->keyspace != NULL && (strcmp(o->protocol->name, "etcd") == 0 || o->share[OP_SCAN] > 0))
+        return usage("%s%s", "--keyspace: only kvd has them, and scans go over that named default", "");
     if (o->poisson && o->rate == 0) return usage("%s%s", "--poisson needs --rate", "");
     if (o->address_count == 0) {
         o->addresses[0] = (struct env_addr){.host = "127.0.0.1", .port = o->protocol->port};
