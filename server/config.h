@@ -64,7 +64,8 @@
     X(output_seconds, "limit.output_time", DURATION, "10s", 100000000, 3600000000000, "a reader that takes nothing for so long is closed")                                                                                     \
     X(handshake_seconds, "limit.handshake", DURATION, "10s", 100000000, 3600000000000, "who has not shown who it is by then is closed")                                                                                        \
     X(silence_seconds, "limit.silence", DURATION, "20s", 1000000000, 3600000000000, "a client whose machine acknowledges nothing for so long is closed")                                                                       \
-    X(queue_max, "limit.queue", NUMBER, "65536", 16, 16777216, "open requests of the whole node; more are BUSY")
+    X(queue_max, "limit.queue", NUMBER, "65536", 16, 16777216, "open requests of the whole node; more are BUSY")                                                                              \
+    X(service_rate, "limit.service_rate", NUMBER, "0", 0, 1000000000, "operations of users a second that this node serves on its replicas, for tests; 0: as many as it can")
 
 enum { CONFIG_NODES_MAX = 64,
        CONFIG_TEXT_BYTES = 256 };
