@@ -18,10 +18,10 @@
     X(coordinator_enabled, "coordinator.enabled", BOOL, "true", 0, 1, "replicas and leaders are moved to where they should be, partitions split and merged, while this node leads partition 0")                                \
     X(coordinator_dead, "coordinator.dead_after", DURATION, "10m", 1000000000, 31536000000000000, "a node that was gone for so long is taken for dead, its replicas are made anew elsewhere")                                  \
     X(coordinator_moves, "coordinator.moves", NUMBER, "4", 1, 1024, "partitions whose replicas may be changing at once")                                                                                                       \
-    X(coordinator_settle, "coordinator.settle", DURATION, "5s", 100000000, 3600000000000, "how long who leads partition 0 listens before it acts, and who leads a partition counts before it tells what that serves")          \
     X(coordinator_split_bytes, "coordinator.split.bytes", SIZE, "4GiB", 16777216, 1125899906842624, "a partition of more bytes of keys and values is split where half of them end")                                            \
     X(coordinator_split_load, "coordinator.split.load", NUMBER, "1000", 10, 1000000000, "a partition that serves more requests a second, and 0.4 of what nodes serve on average, is split where half of them end")             \
     X(coordinator_merge_after, "coordinator.merge.after", DURATION, "10m", 0, 31536000000000000, "neighbours that for so long had together an eighth of split.load and a quarter of split.bytes at most become one; 0: never") \
+    X(coordinator_settle, "coordinator.settle", DURATION, "5s", 100000000, 3600000000000, "how long who leads partition 0 listens before it acts, and who leads a partition counts before it tells what that serves")          \
     X(coordinator_partitions, "coordinator.partitions", NUMBER, "2048", 1, 1000000, "a keyspace of so many partitions is not split by itself")                                                                                 \
     X(coordinator_balance_load, "coordinator.balance.load", NUMBER, "100", 1, 1000000000, "leaders are spread by load from so many requests a second on, on average of all nodes; below that by their number")                 \
     X(cluster_join, "cluster.join", TEXT, "", 0, 127, "HOST:PORT, the native address of a node of the cluster that this one joins on its first start; also --join")                                                            \
@@ -64,7 +64,8 @@
     X(output_seconds, "limit.output_time", DURATION, "10s", 100000000, 3600000000000, "a reader that takes nothing for so long is closed")                                                                                     \
     X(handshake_seconds, "limit.handshake", DURATION, "10s", 100000000, 3600000000000, "who has not shown who it is by then is closed")                                                                                        \
     X(silence_seconds, "limit.silence", DURATION, "20s", 1000000000, 3600000000000, "a client whose machine acknowledges nothing for so long is closed")                                                                       \
-    X(queue_max, "limit.queue", NUMBER, "65536", 16, 16777216, "open requests of the whole node; more are BUSY")
+    X(queue_max, "limit.queue", NUMBER, "65536", 16, 16777216, "open requests of the whole node; more are BUSY")                                                                              \
+    X(service_rate, "limit.service_rate", NUMBER, "0", 0, 1000000000, "operations of users a second that this node serves on its replicas, for tests; 0: as many as it can")
 
 enum { CONFIG_NODES_MAX = 64,
        CONFIG_TEXT_BYTES = 256 };

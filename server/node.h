@@ -8,6 +8,7 @@
 #include "server/exec.h"
 #include "server/gate.h"
 #include "server/load.h"
+#include "server/pace.h"
 #include "server/worker.h"
 #include "storage/command.h"
 
@@ -55,6 +56,7 @@ struct worker {
     uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
     bool in_turn;
     struct env_timer tick;
+    struct pace pace; /* limit.service_rate */
     uint64_t checkpoints_seen;
 
     struct peers *peers;

@@ -637,16 +637,16 @@ void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m)
     if (peer != NULL) peer_put_merge(&peer->batch, m);
 }
 
-void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l)
-{
-    struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_load(&peer->batch, l);
-}
-
 const struct kv_choice *peer_choice(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
     return peer != NULL && peer->state == LINK_UP ? &peer->choice : NULL;
+}
+
+void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_load(&peer->batch, l);
 }
 
 bool peer_connected(const struct peers *p, uint32_t node)

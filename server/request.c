@@ -11,6 +11,7 @@
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/merge.h"
+#include "server/pace.h"
 #include "server/peer.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
@@ -78,6 +79,7 @@ bool request_own(struct request *r)
 void request_finish(struct request *r, struct kv_reply *reply)
 {
     struct worker *w = r->w;
+    if (r->is_admitted && pace_hold(r, reply)) return;
     if (r->prev != NULL) r->prev->next = r->next;
     else w->open_head = r->next;
     if (r->next != NULL) r->next->prev = r->prev;
@@ -108,6 +110,7 @@ void request_free_spares(struct worker *w)
 
 void request_fail(struct request *r, enum kv_err err, const char *detail)
 {
+    if (r->is_admitted) pace_excuse(r);
     const struct partition *p = map_get(r->w, r->partition);
     bool maybe = r->is_write && r->maybe && !MUTANT(maybe_said_no);
     struct kv_reply reply = {.err = err,
@@ -205,6 +208,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (is_anywhere && map_serves(p)) {
+        if (!pace_admit(r)) return;
         group_read(g, r);
         return;
     }
@@ -213,6 +217,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (g != NULL && group_leads(g)) {
+        if (!pace_admit(r)) return;
         if (r->is_write) group_write(g, r);
         else group_read(g, r);
         return;
@@ -553,7 +558,8 @@ void request_start(struct request *r)
         if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
     }
-    if (w->stopping && r->body.hops == 0 && r->is_write) {
+    /* A Redis client knows of no other node: it is served as long as its connection is there. */
+    if (w->stopping && r->is_write && (r->body.roams || r->internal)) {
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }
@@ -649,7 +655,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
         struct request *r = w->open_iter;
         more = r != last;
         w->open_iter = r->next;
-        if (r->deadline_ns <= now_ns && r->done != NULL) {
+        if (r->deadline_ns <= now_ns && r->done != NULL && r->state != REQUEST_PACED) {
             enum request_state state = r->state;
             unqueue(r);
             const struct partition *p = map_get(w, r->partition);

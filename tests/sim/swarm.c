@@ -98,6 +98,7 @@ static void tune(void *context, struct config *c)
     c->coordinator_merge_after = p->merge_after_ns;
     c->coordinator_partitions = p->partitions_max;
     c->coordinator_balance_load = p->balance_load;
+    c->service_rate = p->service_rate;
 }
 
 /* A number that is small more often than large: 2^k, k uniform. */
@@ -150,6 +151,7 @@ static void plan_draw(struct swarm *w)
     p->balance_load = is_eager ? power(s, 0, 6) : 100;
     sim_net(s, &p->net);
     w->random = sim_random(s);
+    p->service_rate = w->o.seed % 8 == 7 ? (uint64_t)100 << (w->o.seed / 8 % 5) : 0;
 }
 
 static bool world_make(struct swarm *w)

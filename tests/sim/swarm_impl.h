@@ -14,6 +14,7 @@ struct swarm_plan {                    /* drawn once, at the start */
     uint64_t quiet_ns;                                                         /* without clients, before a group becomes quiet; 0: never */
     uint64_t settle_ns, split_load, split_bytes, merge_after_ns, balance_load; /* the coordinator's limits */
     uint32_t partitions_max;
+    uint64_t service_rate;                      /* of each node; 0: no limit. By the seed itself, not drawn */
     bool cuts_reset;                            /* a link that is cut breaks its connections at once */
     uint32_t log_factor[CLUSTER_NODES_MAX + 1]; /* by node: a minority syncs so much slower than the others */
     enum swarm_fault faults[SWARM_FAULT_COUNT];
