@@ -45,6 +45,12 @@ static void history_put(struct workload *w, const struct history_event *e)
 static void record(struct client *c, enum history_type type, json_t *value)
 {
     struct history_event e = {.process = c->process, .type = type, .f = c->op.f, .key = c->op.key, .value = value, .time_ns = sim_now_ns(c->w->o.sim)};
+    if (c->op.f == HISTORY_READ) {
+        e.level = c->op.level == KV_LEVEL_BOUNDED ? HISTORY_BOUNDED : c->op.level == KV_LEVEL_ANY ? HISTORY_ANY
+                                                                                                  : HISTORY_STRONG;
+        e.stale_ms = type == HISTORY_INVOKE ? c->op.bounded_ms : c->op.stale_ms;
+        e.stale_ms += e.stale_ms / 100 + 1; /* clocks drift */
+    }
     history_put(c->w, &e);
 }
 
@@ -176,7 +182,12 @@ static void op_choose(struct client *c)
     c->op.number = k;
     c->op.floor = w->versions[k];
     key_text(kind, k, generation_now(w, kind, k), c->op.key);
-    if (client_chance(c, w->o.read_ppm)) return;
+    if (client_chance(c, w->o.read_ppm)) {
+        if (!c->native || !client_chance(c, w->o.level_ppm)) return;
+        c->op.level = KV_LEVEL_LEASE + (enum kv_level)client_below(c, 3);
+        if (c->op.level == KV_LEVEL_BOUNDED) c->op.bounded_ms = UINT32_C(50) << client_below(c, 4);
+        return;
+    }
     c->op.value = w->value_next++;
     switch (kind) {
     case KEY_REGISTER: register_choose(c, k); break;
@@ -234,6 +245,7 @@ void client_saw_version(struct client *c, struct kv_version v)
 {
     struct workload *w = c->w;
     const struct client_op *op = &c->op;
+    if (op->level == KV_LEVEL_BOUNDED || op->level == KV_LEVEL_ANY) return; /* they may be older */
     if (v.index == 0 || op->number == WORKLOAD_KEYS_MAX || op->key[0] == 'l' || op->key[0] == 't') return;
     if (version_is_below(v, op->floor) && w->wrong[0] == '\0')
         snprintf(w->wrong, sizeof w->wrong, "version: %s is of %u:%llu, and was of %u:%llu before that was asked", op->key, v.epoch,
@@ -305,6 +317,7 @@ void client_answered(struct client *c, enum client_answer answer, json_t *value)
     switch (answer) {
     case ANSWER_OK:
         w->counts.ok++;
+        if (c->op.f == HISTORY_READ) w->counts.reads[c->op.level]++;
         c->ok_since_mark++;
         if (c->op.mortal != NULL) c->op.mortal->ok_ns = sim_now_ns(w->o.sim);
         mortal_read(c, value);
