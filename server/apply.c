@@ -195,6 +195,7 @@ static void split(struct group *g, const struct command *c, struct exec *x, stru
     struct kv_buf bytes = {0};
     descriptor_encode(&left, &bytes);
     if (bytes.failed) abort(); /* mid-apply: the log replays it exactly */
+    if (MUTANT(split_keeps_right)) left.to = g->descriptor.to;
     g->descriptor = left;
     store_describe(g->w->store, g->id, kv_buf_slice(&bytes));
     kv_buf_free(&bytes);
@@ -264,7 +265,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     bool has_dedup = c.sequence != 0 && a->has_key;
     /* R12: what was proposed behind a split does nothing, and is asked before the records that went with their keys. */
     bool is_astray = c.op != KV_OP_NOOP && c.op != KV_OP_CLOCK && c.op != KV_OP_DESCRIBE &&
-                     (c.range_epoch != g->descriptor.range_epoch || merge_voids(g, c.op));
+                     ((c.range_epoch != g->descriptor.range_epoch && !MUTANT(write_across_split)) || merge_voids(g, c.op));
     uint32_t epoch_before = g->descriptor.range_epoch;
     uint64_t frozen_before = g->descriptor.frozen_merge;
     if (is_astray) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "client/base/endian.h"
+#include "client/base/mutant.h"
 #include "server/exec_impl.h"
 
 /* Nodes and join tokens: KSSEED KSTOKEN KSJOIN KSWELCOME KSNODE, as pure functions of partition 0's rows like
@@ -332,7 +333,8 @@ static void join_first(struct exec *x, struct roll *r, struct token *t, const st
     if (!make_room(x, r)) return;
     struct kv_node_info *n = &r->nodes[r->count];
     *n = *j;
-    n->id = r->ids[r->count++] = t->node = r->next++;
+    n->id = r->ids[r->count++] = t->node = r->next;
+    r->next += !MUTANT(id_given_twice);
     memcpy(t->key, j->key.data, sizeof t->key);
     if (put_node(x, n) && token_put(x, t) && put_ids(x, r)) reply_roll(x, r, x->version.index);
 }

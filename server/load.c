@@ -32,7 +32,7 @@ static void deactivate(struct load *l)
 /* At random distances, or a client that takes turns between keys would always be met at the same one. */
 void load_rearm(struct loads *w)
 {
-    if (++w->samples % LOAD_SAMPLES_MAX == 0) w->gap *= 2; /* more than the last second let expect */
+    if (++w->samples % (LOAD_SAMPLES_MAX / 4) == 0) w->gap *= 2; /* more than the last second let expect */
     if (w->gap == 0) w->gap = 1;
     w->countdown = w->gap == 1 ? 1 : 1 + (uint32_t)(kv_random_next(&w->random) % (2 * (uint64_t)w->gap - 1));
 }
@@ -136,7 +136,9 @@ void load_tick(struct worker *w, uint64_t now_ns)
     if (now_ns - l->tick_ns < KV_SECONDS(1)) return;
     double seconds = (double)(now_ns - l->tick_ns) / 1e9;
     l->tick_ns = now_ns;
-    l->gap = 1 + (uint32_t)((double)(served - l->served_seen) / seconds / LOAD_SAMPLES_MAX);
+    /* Not at once less: a load that comes in bursts would be met as if it were new each time. */
+    uint32_t fits = 1 + (uint32_t)((double)(served - l->served_seen) / seconds / LOAD_SAMPLES_MAX);
+    l->gap = fits > l->gap / 2 ? fits : l->gap / 2;
     l->served_seen = served;
     l->samples = 0;
     if (l->countdown > 2 * l->gap) l->countdown = l->gap; /* it was set while much more was served */

@@ -5,7 +5,7 @@
 
 /* What partitions are asked for, and how large they are.
  *
- * Every replica counts what it serves: a leader reads and writes, a follower its reads of level `any`; what a node only
+ * Every replica counts what it serves: a leader reads and writes, a follower the reads that may be its; what a node only
  * forwards counts where it is served. On the path of a request that is an increment and the countdown to the next sample, of
  * which a node takes about LOAD_SAMPLES_MAX a second however much it serves; each stands for the requests since the one before. Once a second
  * counts become rates, averages that forget within LOAD_WINDOW_S. A partition that serves more than one request a second has a

@@ -79,8 +79,28 @@ static void propose(struct group *g, struct descriptor *d, const char *step)
         JOURNAL(g->w->journal, raft, INFO, "member-change", "group=%u step=%s conf_epoch=%u", g->id, step, d->conf_epoch);
 }
 
-static void leave_joint(struct group *g)
+static bool is_outgoing(const struct group *g)
 {
+    int at = replica_at(g, g->replica);
+    return at >= 0 && g->descriptor.replicas[at].role == DESCRIPTOR_VOTER_OUTGOING;
+}
+
+/* The only voter makes way for another one. Were it to go on by itself, that one would hold an entry that it can never know to be
+ * committed, since the vote it needs for that is gone. The next leader finds everything in the descriptor. */
+static void hand_over_to_incoming(struct group *g)
+{
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+        if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER_INCOMING &&
+            raft_transfer(g->raft, g->descriptor.replicas[i].id, env_now_ns(g->w->env)) == RAFT_OK)
+            group_touch(g);
+}
+
+static void leave_joint(struct group *g, const struct raft_status *s)
+{
+    if (is_outgoing(g) && s->conf.voter_count == 1) {
+        hand_over_to_incoming(g);
+        return;
+    }
     struct descriptor d = g->descriptor;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < d.replica_count; i++) {
@@ -149,11 +169,18 @@ static bool raise_learner(struct group *g, const struct raft_status *s, uint32_t
         propose(g, &d, "renew-learner");
         return true;
     }
-    if (!is_caught_up(s, l->id)) return false;
+    if (!is_caught_up(s, l->id) && !MUTANT(move_in_one_step)) return false;
     int goes = predecessor(&d, l);
-    if (goes >= 0 && d.replicas[goes].id == g->replica) return lead_elsewhere(g);
+    if (goes >= 0 && d.replicas[goes].id == g->replica && s->conf.voter_count > 1) return lead_elsewhere(g); /* alone: once the other votes */
     l->role = DESCRIPTOR_VOTER_INCOMING;
     l->succeeds = 0;
+    if (MUTANT(move_in_one_step) && goes >= 0) {
+        l->role = DESCRIPTOR_VOTER;
+        d.replicas[goes] = *l;
+        d.replica_count--;
+        propose(g, &d, "swap");
+        return true;
+    }
     if (goes >= 0) d.replicas[goes].role = DESCRIPTOR_VOTER_OUTGOING;
     propose(g, &d, "joint");
     return true;
@@ -336,6 +363,6 @@ static void give_back(struct group *g, const struct raft_status *s, uint64_t now
 void member_tick(struct group *g, const struct raft_status *s)
 {
     if (g->w->stopping || g->lead_index == 0 || g->applied < g->lead_index || s->conf_pending || s->transferring) return;
-    if (descriptor_is_joint(&g->descriptor)) leave_joint(g);
+    if (descriptor_is_joint(&g->descriptor)) leave_joint(g, s);
     else if ((g->descriptor.frozen_merge != 0 || !step(g, s)) && !give_away(g, s, env_now_ns(g->w->env))) give_back(g, s, env_now_ns(g->w->env));
 }

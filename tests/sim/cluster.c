@@ -158,6 +158,7 @@ void cluster_invite(struct cluster *c, uint32_t node, const char *token)
     struct node *n = node_of(c, node);
     assert(node > c->o.nodes - c->o.late);
     snprintf(n->config.cluster_token, sizeof n->config.cluster_token, "%s", token);
+    n->is_invited = true;
 }
 
 bool cluster_start(struct cluster *c, uint32_t node)
@@ -236,9 +237,17 @@ void cluster_transfer(struct cluster *c, uint32_t node)
     }
 }
 
+static void note_written(struct cluster *c, uint32_t keyspace, uint64_t number)
+{
+    struct written *w = &c->written[keyspace % KEYSPACES_KEPT];
+    if (w->keyspace != keyspace) *w = (struct written){.keyspace = keyspace};
+    w->keys |= (uint8_t)(1u << number);
+}
+
 static void asked(struct request *r, const struct kv_reply *reply)
 {
     struct node *n = r->owner;
+    if (r->body.op == KV_OP_SET && reply->err == KV_OK) note_written(n->cluster, r->body.keyspace, r->owner_id);
     sim_note(n->cluster->o.sim, n->host, "%s: %s %.*s", kv_op_info(r->body.op)->name, kv_err_name(reply->err),
              (int)(reply->detail.size < 60 ? reply->detail.size : 60), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
 }
@@ -254,44 +263,40 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         bool has = false;
         for (uint32_t k = 0; k < d->replica_count; k++) has = has || d->replicas[k].node == i;
-        if (!has) free_nodes[free_count++] = i;
+        if (!has && cluster_is_member(c, i)) free_nodes[free_count++] = i;
     }
-    struct request *r = free_count == 0 || d->replica_count == 0 ? NULL : request_make(n->worker);
-    if (r == NULL) return;
+    if (free_count == 0 || d->replica_count == 0) return;
     char text[3][24];
     snprintf(text[0], sizeof text[0], "%u", d->id);
     snprintf(text[1], sizeof text[1], "%u", d->replicas[voter % d->replica_count].node);
     snprintf(text[2], sizeof text[2], "%u", free_nodes[to % free_count]);
     struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
     sim_note(c->o.sim, n->host, "move: partition %s from node %s to node %s", text[0], text[1], text[2]);
+    node_ask(n, KV_OP_KVMOVE, KV_KEYSPACE_DEFAULT, args, 3);
+}
+
+static void numbered_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count, uint64_t number)
+{
+    struct request *r = request_make(n->worker);
+    if (r == NULL) return;
     r->done = asked;
     r->owner = n;
-    r->body = (struct kv_request){.op = KV_OP_KVMOVE, .args = args, .arg_count = 3, .keyspace = KV_KEYSPACE_DEFAULT};
+    r->owner_id = number;
+    r->body = (struct kv_request){.op = op, .args = args, .arg_count = count, .keyspace = keyspace};
     request_start(r);
+}
+
+void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count)
+{
+    numbered_ask(n, op, keyspace, args, count, 0);
 }
 
 static void ask(struct node *n, enum kv_op op, uint16_t slot)
 {
-    struct request *r = request_make(n->worker);
-    if (r == NULL) return;
     struct kv_key key;
-    struct kv_slice arg;
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &key);
-    arg = kv_key_slice(&key);
-    r->done = asked;
-    r->owner = n;
-    r->body = (struct kv_request){.op = op, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
-    request_start(r);
-}
-
-static void keyspace_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count)
-{
-    struct request *r = request_make(n->worker);
-    if (r == NULL) return;
-    r->done = asked;
-    r->owner = n;
-    r->body = (struct kv_request){.op = op, .args = args, .arg_count = count, .keyspace = keyspace};
-    request_start(r);
+    struct kv_slice arg = kv_key_slice(&key);
+    node_ask(n, op, KV_KEYSPACE_DEFAULT, &arg, 1);
 }
 
 void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn)
@@ -322,16 +327,16 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
         struct kv_buf bytes = {0};
         kv_keyspace_encode(&k, &bytes);
         struct kv_slice args[2] = {k.name, kv_buf_slice(&bytes)};
-        keyspace_ask(n, KV_OP_KSCREATE, KV_KEYSPACE_DEFAULT, args, 2);
+        node_ask(n, KV_OP_KSCREATE, KV_KEYSPACE_DEFAULT, args, 2);
         kv_buf_free(&bytes);
     } else if (there == NULL || drawn % 8 == 3) {
-        keyspace_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, &k.name, 1);
+        node_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, &k.name, 1);
     } else {
         uint32_t id = there->id; /* what it points to may change with the first write */
         for (uint32_t i = 0; i < WRITES; i++) {
             snprintf(key, sizeof key, "%c/%u", "abcdef"[i % 6], i);
             struct kv_slice args[2] = {kv_str(key), k.name};
-            keyspace_ask(n, KV_OP_SET, id, args, 2);
+            numbered_ask(n, KV_OP_SET, id, args, 2, i);
         }
     }
 }
@@ -354,6 +359,10 @@ uint32_t cluster_reap(struct cluster *c)
     uint32_t count = 0;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         struct node *n = node_of(c, i);
+        if (n->is_welcome) {
+            n->is_welcome = false;
+            (void)cluster_start(c, i);
+        }
         if (n->join != NULL && n->is_joined) { /* as server/main.c: it goes on as a node, or ends */
             sim_note(c->o.sim, n->host, "join: %s %s", kv_err_name(n->join_err), join_why(n->join));
             join_destroy(n->join, false);

@@ -16,7 +16,9 @@ struct node { /* what outlives a process */
     struct journal journal;
     struct worker *worker;
     struct join *join; /* it asks to join; cluster_reap() goes on when it is over */
-    bool is_joined;
+    bool is_joined;    /* and it is: with join_err, how it ended */
+    bool is_invited;   /* of those that come late: it has a token, and was started */
+    bool is_welcome;   /* the token was given since, and it is to be started */
     enum kv_err join_err;
     bool stop_wanted;
     uint64_t checkpoints_seen;
@@ -25,8 +27,10 @@ struct node { /* what outlives a process */
 
 enum { GROUPS_MAX = 256,
        POINTS_PER_GROUP = 1 << 14,
-       TERMS_PER_GROUP = 1 << 8 };
-/* What is known of a group for the whole run, whoever dies meanwhile. Both are rings: old
+       TERMS_PER_GROUP = 1 << 8,
+       EPOCHS_PER_GROUP = 1 << 6,
+       KEYSPACES_KEPT = 1 << 6 }; /* by id; a run makes fewer */
+/* What is known of a group for the whole run, whoever dies meanwhile. The arrays are rings: old
  * ones are overwritten. */
 struct annals {
     struct point {
@@ -43,6 +47,10 @@ struct annals {
     uint32_t joint_epoch;     /* the last joint descriptor seen */
     uint32_t conf_epoch;      /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;
+    struct reach { /* of its range epochs, by epoch: which keys they mean */
+        uint32_t range_epoch;
+        uint64_t hash;
+    } reaches[EPOCHS_PER_GROUP];
 };
 
 struct cluster {
@@ -54,9 +62,23 @@ struct cluster {
     struct annals *annals[GROUPS_MAX];
     uint64_t checks;
     uint32_t busy_node; /* whose leader counted an entry last; 0: none yet */
+    struct written {    /* into other keyspaces than the clients', and acknowledged */
+        uint32_t keyspace;
+        uint8_t keys; /* bit I: "a/0" .. "f/7", by their last digit */
+    } written[KEYSPACES_KEPT];
 };
 
 struct annals *annals_of(struct cluster *c, uint32_t group); /* NULL: none is kept */
+/* cluster.c: asks the node, as a client of its own would; the answer goes into the trace. */
+void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count);
+/* cluster_nodes.c: all members have the same list of nodes. */
+bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size);
+/* cluster_owners.c */
+bool ownership_check(struct cluster *c, char *why, size_t why_size);
+bool reach_check(struct cluster *c, const struct descriptor *d, char *why, size_t why_size);
+bool owners_tile(const struct cluster *c, char *why, size_t why_size); /* of a cluster at rest */
+/* The descriptor of a group that most was done to, of all that are open anywhere; NULL: none is. */
+const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group);
 /* cluster_promises.c */
 bool promises_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size);
 

@@ -35,7 +35,10 @@
     X(DIVIDE, "divide", "a partition is split, often at a key in use")          \
     X(MOVE, "move", "a replica of a partition goes to another node")            \
     X(KEYSPACE, "keyspace", "a keyspace is made, written to, or dropped")       \
-    X(UNITE, "unite", "a partition absorbs its neighbour, often one in use")
+    X(UNITE, "unite", "a partition absorbs its neighbour, often one in use")    \
+    X(JOIN, "join", "a node that was not there joins by a token")               \
+    X(DRAIN, "drain", "a node is drained or cordoned, or set up again")         \
+    X(COORDINATOR, "coordinator", "who leads partition 0 dies, or stands still")
 enum swarm_fault {
 #define X(name, text, help) SWARM_##name,
     SWARM_FAULTS(X)
