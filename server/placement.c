@@ -23,6 +23,7 @@ struct plan {
     uint32_t *heads, load_max; /* buckets */
     uint32_t least;            /* no lower bucket holds a node */
     bool *touched;             /* by partition: it has its step */
+    enum placement_role role;  /* whose partitions are looked at, and whose nodes stand in buckets */
     struct placement_step *steps;
     uint32_t step_count, steps_max;
 };
@@ -81,7 +82,7 @@ static void loads_begin(struct plan *p)
     for (uint32_t i = 0; i <= p->load_max; i++) p->heads[i] = NONE;
     for (uint32_t n = 0; n < p->node_count; n++) {
         p->places[n].listed = false;
-        if (p->nodes[n].may_take && !p->nodes[n].must_leave) list_in(p, n);
+        if (p->nodes[n].may_take && !p->nodes[n].must_leave && (p->nodes[n].lacks >> p->role & 1) == 0) list_in(p, n);
     }
 }
 
@@ -163,14 +164,14 @@ static void take(struct plan *p, enum placement_reason reason, uint32_t part, ui
 static bool must_leave(const struct plan *p, uint32_t node)
 {
     uint32_t n = position(p, node);
-    return n == NONE || p->nodes[n].must_leave;
+    return n == NONE || p->nodes[n].must_leave || (p->nodes[n].lacks >> p->role & 1) != 0;
 }
 
 static void leave_and_complete(struct plan *p)
 {
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
-        if (x->is_busy) continue;
+        if (x->is_busy || x->role != p->role) continue;
         uint32_t at = 0;
         while (at < x->count && !must_leave(p, x->nodes[at])) at++;
         if (at == x->count && x->count >= x->wanted) continue;
@@ -184,7 +185,7 @@ static void spread(struct plan *p)
 {
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
-        if (x->is_busy || p->touched[i]) continue;
+        if (x->is_busy || p->touched[i] || x->role != p->role) continue;
         uint32_t at = 0;
         while (at < x->count && in_zone(p, x, zone_of(p, x->nodes[at]), 0) < 2) at++;
         if (at == x->count) continue;
@@ -219,7 +220,7 @@ static void balance(struct plan *p, uint32_t slack)
     for (uint32_t over = 0; over < 2; over++)
         for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
             struct placement_partition *x = &p->parts[i];
-            if (x->is_busy || p->touched[i]) continue;
+            if (x->is_busy || p->touched[i] || x->role != p->role) continue;
             for (uint32_t at = x->count; at-- > 0;) { /* the preferred leader last */
                 uint32_t n = position(p, x->nodes[at]);
                 if (n == NONE || !p->places[n].listed || p->places[n].load + over <= share) continue;
@@ -240,16 +241,14 @@ static void lead_counts(struct plan *p)
         uint32_t n = p->parts[i].count == 0 ? NONE : position(p, p->parts[i].nodes[0]);
         if (n != NONE) p->places[n].load++;
     }
-    loads_begin(p);
 }
 
 static void lead(struct plan *p, uint32_t slack)
 {
-    lead_counts(p);
     if (!is_apart(p, slack)) return;
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         const struct placement_partition *x = &p->parts[i];
-        if (x->is_busy || p->touched[i] || x->count < 2) continue;
+        if (x->is_busy || p->touched[i] || x->role != p->role || x->count < 2) continue;
         uint32_t first = position(p, x->nodes[0]), best = NONE;
         if (first == NONE) continue;
         for (uint32_t at = 1; at < x->count; at++) {
@@ -283,8 +282,31 @@ static bool prepare(struct plan *p, const struct placement_partition *parts)
             uint32_t n = position(p, parts[i].nodes[k]);
             if (n != NONE) p->places[n].load++;
         }
-    loads_begin(p);
     return true;
+}
+
+/* Each kind of step for the partitions of all roles before the next kind: the most urgent come first. */
+static void plan_make(struct plan *p, uint32_t slack)
+{
+    enum kind { LEAVE,
+                SPREAD,
+                BALANCE,
+                LEAD,
+                KINDS };
+    for (uint32_t kind = 0; kind < KINDS; kind++) {
+        if (kind == LEAD) lead_counts(p);
+        for (uint32_t role = PLACEMENT_ROLES; role-- > 0;) {
+            p->role = (enum placement_role)role;
+            loads_begin(p);
+            switch ((enum kind)kind) {
+            case LEAVE: leave_and_complete(p); break;
+            case SPREAD: spread(p); break;
+            case BALANCE: balance(p, slack); break;
+            case LEAD: lead(p, slack); break;
+            case KINDS: break;
+            }
+        }
+    }
 }
 
 uint32_t placement_plan(const struct placement_node *nodes, uint32_t node_count,
@@ -294,10 +316,7 @@ uint32_t placement_plan(const struct placement_node *nodes, uint32_t node_count,
     struct plan p = {.nodes = nodes, .node_count = node_count, .part_count = partition_count, .steps = steps, .steps_max = steps_max};
     uint32_t count = UINT32_MAX;
     if (prepare(&p, partitions)) {
-        leave_and_complete(&p);
-        spread(&p);
-        balance(&p, slack);
-        lead(&p, slack);
+        plan_make(&p, slack);
         count = p.step_count;
     }
     free(p.by_id);

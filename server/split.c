@@ -63,6 +63,12 @@ static void id_done(struct request *r, const struct kv_reply *reply)
     struct split *s = r->owner;
     struct kv_slice value = reply->value;
     struct resp_value v;
+    if (reply->err == KV_NO_LEADER || reply->err == KV_UNAVAILABLE) {
+        struct kv_reply why = *reply;
+        why.detail = kv_str("partition 0, which gives out the ids of partitions, has no leader; next: look at the nodes with the role coordinator");
+        finish(s, &why);
+        return;
+    }
     if (reply->err != KV_OK || s->asker == NULL) {
         finish(s, reply);
         return;
