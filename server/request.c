@@ -128,10 +128,17 @@ static bool is_stranded(const struct request *r, uint64_t now_ns)
     return p != NULL && map_is_out_of_touch(r->w, p, now_ns);
 }
 
+/* What it was for says what to do; NULL: the partition is like any other. */
+static const char *leaderless(const struct request *r)
+{
+    return r->partition == KV_PARTITION_SYSTEM ? "it is partition 0, of nodes, keyspaces and ids; next: start the nodes that hold it (role coordinator)" : NULL;
+}
+
 static void strand(struct request *r)
 {
     r->phase = KV_PHASE_WAIT_LEADER;
-    request_fail(r, KV_NO_LEADER, "no contact with a leader, or with a majority, of the partition");
+    const char *why = leaderless(r);
+    request_fail(r, KV_NO_LEADER, why != NULL ? why : "no contact with a leader, or with a majority, of the partition");
 }
 
 void request_park(struct request *r, uint64_t delay_ns)
@@ -633,7 +640,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
                 request_fail(r, p != NULL && map_leader(p) != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
                              peer_connected_count(w->peers) == 0 && !nodes_are_one(w)
                                  ? "no contact with any other node"
-                                 : NULL);
+                                 : leaderless(r));
             else request_fail(r, KV_UNAVAILABLE, NULL);
         } else if (waits_for_peers(r) && is_stranded(r, now_ns)) {
             unqueue(r);

@@ -49,6 +49,7 @@ static void step(struct split *s, enum kv_op op, uint32_t keyspace, void (*done)
                                   .args = s->args,
                                   .arg_count = 2,
                                   .keyspace = keyspace,
+                                  .roams = true, /* told at once that there is no leader, rather than when the asker has given up */
                                   .deadline_ms = (uint32_t)(deadline > now ? (deadline - now) / 1000000u + 1 : 1)};
     request_start(r);
 }
@@ -63,12 +64,6 @@ static void id_done(struct request *r, const struct kv_reply *reply)
     struct split *s = r->owner;
     struct kv_slice value = reply->value;
     struct resp_value v;
-    if (reply->err == KV_NO_LEADER || reply->err == KV_UNAVAILABLE) {
-        struct kv_reply why = *reply;
-        why.detail = kv_str("partition 0, which gives out the ids of partitions, has no leader; next: look at the nodes with the role coordinator");
-        finish(s, &why);
-        return;
-    }
     if (reply->err != KV_OK || s->asker == NULL) {
         finish(s, reply);
         return;

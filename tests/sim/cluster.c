@@ -63,6 +63,11 @@ static bool medium_make(struct cluster *c, struct node *n, uint64_t seed)
     return n->checkpoint != NULL && n->disk != NULL;
 }
 
+static uint32_t roles_of(const struct cluster *c, uint32_t node)
+{
+    return c->o.roles_of == NULL ? 0 : c->o.roles_of[node];
+}
+
 static void node_configure(struct cluster *c, struct node *n)
 {
     struct config *k = &n->config;
@@ -70,6 +75,10 @@ static void node_configure(struct cluster *c, struct node *n)
     snprintf(k->cluster_name, sizeof k->cluster_name, "sim");
     snprintf(k->cluster_id, sizeof k->cluster_id, "000102030405060708090a0b0c0d0e0f");
     k->node_id = n->id;
+    if (roles_of(c, n->id) != 0) {
+        kv_node_roles_text(roles_of(c, n->id), k->node_roles);
+        config_place(k, "node.roles", CONFIG_PLACE_OPTION);
+    }
     snprintf(k->native_host, sizeof k->native_host, "10.0.0.%u", n->id);
     snprintf(k->resp_host, sizeof k->resp_host, "10.0.0.%u", n->id);
     k->native_port = CLUSTER_NATIVE_PORT;
@@ -85,6 +94,7 @@ static void node_configure(struct cluster *c, struct node *n)
         snprintf(x->host, sizeof x->host, "10.0.0.%u", i + 1);
         x->native = CLUSTER_NATIVE_PORT;
         x->resp = CLUSTER_RESP_PORT;
+        x->roles = roles_of(c, i + 1);
         memcpy(x->key, c->nodes[i].identity.public_key, sizeof x->key);
     }
     if (n->id > founders) { /* it has an address to ask, and gets a token by cluster_invite() */
@@ -303,7 +313,7 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
     struct kv_label labels[] = {{kv_str("a"), 0}, {kv_str("b"), 0}};
     struct kv_label_group groups[] = {{kv_str("listed"), labels, 2}, {kv_str("rest"), NULL, 0}};
     snprintf(name, sizeof name, "k%u", number);
-    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = c->o.replicas == 0 ? c->o.nodes : c->o.replicas};
+    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = cluster_replicas(c, 1)};
     switch (k.kind) {
     case KV_KEY_HASH: k.partitions = 2; break;
     case KV_KEY_RANGE:
@@ -386,6 +396,18 @@ void cluster_destroy(struct cluster *c)
 uint32_t cluster_size(const struct cluster *c)
 {
     return c->o.nodes;
+}
+
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    return kv_node_has(roles_of(c, node), role);
+}
+
+uint32_t cluster_replicas(const struct cluster *c, uint32_t partition)
+{
+    uint32_t places = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) places += cluster_has_role(c, i, nodes_role_for(partition));
+    return c->o.replicas == 0 || c->o.replicas > places ? places : c->o.replicas;
 }
 
 const struct config *cluster_config(const struct cluster *c, uint32_t node)

@@ -4,6 +4,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
+ *   roles                 no node holds a replica of a partition that it has not the role for
  *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
  *                         of which the lower has been split since (R9); a partition's epoch means one range; one that was
  *                         absorbed serves nothing anywhere
@@ -162,6 +164,13 @@ static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
     return true;
 }
 
+static bool role_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+{
+    if (cluster_has_role(c, n->id, nodes_role_for(g->id))) return true;
+    snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
+    return false;
+}
+
 bool cluster_check(struct cluster *c, char *why, size_t why_size)
 {
     if (!ownership_check(c, why, why_size)) return false;
@@ -178,7 +187,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         uint64_t id;
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
-            if (!group_check(c, n, g, why, why_size)) return false;
+            if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, why, why_size)) return false;
     }
     return true;
 }
@@ -239,7 +248,7 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
         if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see covers_all() */
-        uint32_t wanted = c->o.replicas == 0 || c->o.replicas > c->o.nodes ? c->o.nodes : c->o.replicas;
+        uint32_t wanted = cluster_replicas(c, group);
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {

@@ -100,6 +100,23 @@ static uint64_t power(struct sim *s, uint32_t from, uint32_t to)
     return (uint64_t)1 << (from + sim_below(s, to - from + 1));
 }
 
+/* Nodes that are not for everything: enough for the replicas to hold data, at least one to hold partition 0 and one to take
+ * clients, the others as it comes. */
+static void roles_draw(struct sim *s, struct swarm_plan *p)
+{
+    uint32_t storage = 0, coordinators = 0, gateways = 0;
+    p->replicas = p->nodes < 3 ? p->nodes : 3;
+    for (uint32_t i = 1; i <= p->nodes; i++) {
+        p->roles[i] = 1 + (uint32_t)sim_below(s, KV_NODE_ROLES_ALL);
+        if (storage + p->nodes - i < p->replicas) p->roles[i] |= KV_NODE_STORAGE;
+        if (coordinators == 0 && i == p->nodes) p->roles[i] |= KV_NODE_COORDINATOR;
+        if (gateways == 0 && i == p->nodes) p->roles[i] |= KV_NODE_GATEWAY;
+        storage += kv_node_has(p->roles[i], KV_NODE_STORAGE);
+        coordinators += kv_node_has(p->roles[i], KV_NODE_COORDINATOR);
+        gateways += kv_node_has(p->roles[i], KV_NODE_GATEWAY);
+    }
+}
+
 static void plan_draw(struct swarm *w)
 {
     struct sim *s = w->sim;
@@ -109,6 +126,10 @@ static void plan_draw(struct swarm *w)
                                           : kind < 92   ? 5
                                                         : 1;
     p->replicas = p->nodes > 3 && sim_chance(s, 500000) ? 3 : p->nodes;
+    if (w->o.roles || (p->nodes > 3 && sim_chance(s, 400000))) {
+        if (w->o.nodes == 0) p->nodes = 4 + (uint32_t)sim_below(s, 5);
+        roles_draw(s, p);
+    }
     p->clients = 1 + (uint32_t)sim_below(s, w->o.clients_max);
     p->segment_bytes = power(s, 14, 20); /* small: checkpoints, snapshots and recycling are frequent */
     p->memtable_bytes = power(s, 15, 22);
@@ -146,6 +167,7 @@ static bool world_make(struct swarm *w)
     w->cluster = cluster_create(&(struct cluster_options){.sim = s,
                                                           .nodes = p->nodes,
                                                           .replicas = p->replicas,
+                                                          .roles_of = p->roles,
                                                           .seed = sim_random(s),
                                                           .tune = tune,
                                                           .context = &w->plan,

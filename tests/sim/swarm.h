@@ -54,6 +54,7 @@ struct swarm_options {
     uint64_t seed;
     uint64_t safety_ns;              /* phase under faults */
     uint32_t nodes;                  /* 0: drawn */
+    bool roles;                      /* always nodes that have not all roles; else sometimes */
     uint64_t faults;                 /* bit per swarm_fault that may be drawn; ~0: all */
     const struct swarm_skips *skips; /* NULL: none (kvsim --minimize) */
     uint32_t clients_max;            /* WORKLOAD_CLIENTS_MAX or fewer */

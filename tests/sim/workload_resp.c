@@ -107,7 +107,8 @@ void resp_client_dial(struct client *c)
 {
     if (c->dialling) return;
     c->dialling = true;
-    c->node = 1 + (uint32_t)client_below(c, cluster_size(c->w->o.cluster));
+    do c->node = 1 + (uint32_t)client_below(c, cluster_size(c->w->o.cluster));
+    while (!cluster_has_role(c->w->o.cluster, c->node, KV_NODE_GATEWAY));
     struct env_addr to = {.port = CLUSTER_RESP_PORT};
     snprintf(to.host, sizeof to.host, "10.0.0.%u", c->node);
     c->conn = (struct env_conn){.on_open = on_open, .on_bytes = on_bytes, .on_close = on_close};
