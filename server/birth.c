@@ -135,8 +135,11 @@ bool birth_is_due(const struct group *g, raft_id replica, uint64_t birthmark)
 void birth_send(struct group *g, raft_id replica)
 {
     struct kv_buf bytes = {0};
+    const struct kv_keyspace *k = keyspaces_find(g->w, g->descriptor.keyspace);
+    /* Its fellows began with nothing, so it does: with a snapshot to come it would vote for none of them. */
+    bool founds = k != NULL && k->has_stores && g->descriptor.range_epoch == 1 && g->descriptor.conf_epoch == 1;
     descriptor_encode(&g->descriptor, &bytes);
-    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica, false);
+    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica, founds);
     kv_buf_free(&bytes);
 }
 

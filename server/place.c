@@ -91,8 +91,8 @@ static void tell(struct worker *w, const struct descriptor *d)
     kv_buf_free(&bytes);
 }
 
-/* How many partitions of it nobody has told of: not born yet, or this node has not heard. What another holds by now, after
- * a merge, is there. */
+/* How many partitions of it have no leader as far as this node knows: a majority may not be born yet. Who is told again
+ * knows what it has. What another partition holds by now, after a merge, is there. */
 static uint32_t begin(struct worker *w, const struct kv_keyspace *k, uint32_t room)
 {
     uint32_t missing = 0;
@@ -100,7 +100,8 @@ static uint32_t begin(struct worker *w, const struct kv_keyspace *k, uint32_t ro
         struct descriptor d;
         struct kv_buf list = {0};
         exec_partition(k, i, &d);
-        if (map_find(w, kv_key_slice(&d.from)) != NULL) continue;
+        const struct partition *p = map_find(w, kv_key_slice(&d.from));
+        if (p != NULL && map_leader(p) != 0) continue;
         missing++;
         if (exec_partition_list(k, i, &list)) {
             d.list = kv_buf_slice(&list);
