@@ -120,18 +120,25 @@ void request_fail(struct request *r, enum kv_err err, const char *detail)
     request_finish(r, &reply);
 }
 
-/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. */
+static bool is_of_system(const struct request *r)
+{
+    return kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+}
+
+/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. Or for partition 0, of which
+ * nobody has told although there was time. */
 static bool is_stranded(const struct request *r, uint64_t now_ns)
 {
     if (!r->body.roams) return false;
     const struct partition *p = map_get(r->w, r->partition);
+    if (p == NULL && r->partition == UINT32_MAX && is_of_system(r)) return now_ns - r->w->started_ns > KV_SECONDS(1);
     return p != NULL && map_is_out_of_touch(r->w, p, now_ns);
 }
 
 /* What it was for says what to do; NULL: the partition is like any other. */
 static const char *leaderless(const struct request *r)
 {
-    return r->partition == KV_PARTITION_SYSTEM ? "it is partition 0, of nodes, keyspaces and ids; next: start the nodes that hold it (role coordinator)" : NULL;
+    return is_of_system(r) ? "it is partition 0, of nodes, keyspaces and ids; next: start the nodes that hold it (role coordinator)" : NULL;
 }
 
 static void strand(struct request *r)
@@ -462,7 +469,7 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     struct kv_slice key = {0};
     if (w->map_is_stale) map_settle(w);
     if (refuse_removal(r)) return;
-    bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+    bool is_system = is_of_system(r);
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
     if (r->body.pinned && !is_system) {
