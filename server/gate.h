@@ -43,9 +43,9 @@ struct gate {
 };
 
 /* Who has what, as the node knows it now; for the cluster face. */
-struct gate_owner {  /* of one hash slot of keyspace `default` */
-    uint32_t leader; /* node id; 0: none is known, or none that this node can reach */
-    bool is_led_here; /* or where clients who keep to who leads find it: its leader takes none (role gateway), this node stands in */
+struct gate_owner {    /* of one hash slot of keyspace `default` */
+    uint32_t leader;   /* node id; 0: none is known, or none that this node can reach */
+    bool is_led_here;  /* or where clients who keep to who leads find it: its leader takes none (role gateway), this node stands in */
     bool is_held_here; /* a replica here can answer reads of level `any` */
 };
 struct gate_range { /* slots that always have one leader: a partition's */

@@ -460,7 +460,7 @@ static void say_roles(struct worker *w, uint64_t now_ns)
 {
     struct nodes *n = w->nodes;
     const struct nodes_entry *self = nodes_find(w, w->node_id);
-    if (n->m.version == 0 || self == NULL || self->state == KV_NODE_REMOVED || all_of(self->roles) == all_of(n->roles) || n->is_saying ||
+    if (config_roles(w->config) == 0 || n->m.version == 0 || self == NULL || self->state == KV_NODE_REMOVED || all_of(self->roles) == all_of(n->roles) || n->is_saying ||
         now_ns < n->say_ns || w->stopping || w->poisoned)
         return;
     struct nodes_entry now = *self;

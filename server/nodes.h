@@ -43,9 +43,9 @@ static inline enum kv_node_role nodes_role_for(uint32_t partition)
 {
     return partition == KV_PARTITION_SYSTEM ? KV_NODE_COORDINATOR : KV_NODE_STORAGE;
 }
-bool nodes_are_one(const struct worker *w);                                /* this node is all there is: nobody else joined yet */
-uint64_t nodes_serial(const struct worker *w);                             /* another whenever the list is */
-void nodes_put(const struct worker *w, struct kv_buf *out);                /* an encoded Map, for other nodes */
+bool nodes_are_one(const struct worker *w);                 /* this node is all there is: nobody else joined yet */
+uint64_t nodes_serial(const struct worker *w);              /* another whenever the list is */
+void nodes_put(const struct worker *w, struct kv_buf *out); /* an encoded Map, for other nodes */
 uint64_t nodes_version(const struct worker *w);
 
 void nodes_load(struct worker *w);                          /* rows of partition 0 may have changed */

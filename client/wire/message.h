@@ -142,7 +142,7 @@ struct kv_keyspace {
     uint32_t nodes[KV_REPLICAS_MAX], node_count; /* those there were at creation */
     uint64_t stores[KV_REPLICAS_MAX];            /* has_stores: birthmarks of their directories; they were chosen among all nodes */
     bool has_stores;
-    struct kv_key_rule rule;                     /* made of the above by the decoder and by kv_keyspace_rule() */
+    struct kv_key_rule rule; /* made of the above by the decoder and by kv_keyspace_rule() */
 };
 struct kv_map_info {
     struct kv_node_info *nodes;

@@ -24,7 +24,7 @@ refused 2 'node.roles: is empty' "$B/kvd" --node-data "$T/x" --role ''
 refused 1 'a node that is alone holds everything' "$B/kvd" --node-data "$T/x" --native-port "$N" --resp-port "$P" --role gateway
 key=$(printf '%064d' 0)
 cat >"$T/founders.yaml" <<TEXT
-cluster: {id: 00112233445566778899aabbccddeeff, nodes: [{id: 1, host: 127.0.0.1, key: $key, roles: [storage, gateway]}]}
+cluster: {id: 00112233445566778899aabbccddeeff, nodes: [{id: 1, host: 127.0.0.1, own: $key, roles: [storage, gateway]}]}
 TEXT
 refused 2 'no node has the role coordinator' "$B/kvd" --config "$T/founders.yaml" --check-config
 sed -i 's/roles: .*]}]/roles: coordinator}]/' "$T/founders.yaml"
@@ -50,14 +50,14 @@ expect "where they are" '[4,5,6]' "$(for k in books more; do kvctl keyspace show
 expect "a row of one, by the other gateway" "OK v" "$(printf 'SELECT books\nSET x/1 v\n' | at 7 | tail -n 1) $(printf 'SELECT books\nGET x/1\n' | at 8 | tail -n 1)"
 
 # All that a client of a gateway may ask.
-seq 200 | sed 's/.*/SET key:& &/' | at 7 | grep -vq OK && die "writes by a gateway"
+seq 200 | sed 's/.*/SET own:& &/' | at 7 | grep -vq OK && die "writes by a gateway"
 expect "DBSIZE by the other" 201 "$(at 8 DBSIZE)"
 expect "SCAN, all of it" 201 "$(at 8 --scan | sort -u | wc -l)"
-expect "KEYS" 200 "$(at 7 KEYS 'key:*' | wc -l)"
+expect "KEYS" 200 "$(at 7 KEYS 'own:*' | wc -l)"
 for i in 7 8; do redis-cli -h 127.0.0.$i -p $((P + 2)) CLUSTER SLOTS | grep -oE '^127[0-9.]*' | sort -u | tr '\n' ' '; done >"$T/faces"
 expect "addresses in CLUSTER SLOTS" "127.0.0.7 127.0.0.8 127.0.0.7 127.0.0.8 " "$(cat "$T/faces")"
 redis-cli --cluster check "127.0.0.7:$((P + 2))" >"$T/check" 2>&1 || die "cluster check: $(cat "$T/check")"
-expect "a cluster client" 7 "$(redis-cli -c -h 127.0.0.8 -p $((P + 2)) GET key:7)"
+expect "a cluster client" 7 "$(redis-cli -c -h 127.0.0.8 -p $((P + 2)) GET own:7)"
 sizes=$(for i in 7 8; do redis-cli -h 127.0.0.$i -p $((P + 2)) DBSIZE; done | awk '{ n += $1 } END { print n }')
 expect "each key counted at one of them" 201 "$sizes"
 
@@ -94,7 +94,7 @@ goes_on() { # WHAT: writes and reads, by each gateway given
     [ ! -e "$T/odd" ] || die "$what: a client failed: $(cat "$T/odd")"
     for gateway in "$@"; do
         until_ok 10 set_at "$gateway" || die "$what: no write by node $gateway: $(at "$gateway" SET probe 1)"
-        expect "$what: a read by node $gateway" 7 "$(at "$gateway" GET key:7)"
+        expect "$what: a read by node $gateway" 7 "$(at "$gateway" GET own:7)"
     done
 }
 set_at() { [ "$(at "$1" SET probe 1)" = OK ]; }
@@ -114,11 +114,11 @@ cluster kill 8 >/dev/null
 cluster start 8 --timeout 1 >/dev/null 2>&1 # it is not ready in all: partition 0 has no leader
 goes_on "and a gateway that was started since" 7 8
 expect "a keyspace that it was told of" v "$(printf 'SELECT books\nGET x/1\n' | at 8 | tail -n 1)"
-refused 6 'it is partition 0' kvctl --timeout 2s keyspace split default --at key:1
+refused 6 'it is partition 0' kvctl --timeout 2s keyspace split default --at own:1
 refused 6 'it is partition 0' kvctl --timeout 2s node drain 5
 cluster start 1 2 3 4 >/dev/null || die "start 1 2 3 4"
 goes_on "all are back" 7 8
-kvctl keyspace split default --at key:1 >/dev/null || die "a split, now"
+kvctl keyspace split default --at own:1 >/dev/null || die "a split, now"
 : >"$T/enough"
 until_ok 20 test -s "$T/counted" || die "the Redis client: $(cat "$T/odd")"
 until_ok 20 test -e "$T/bench.over" || die "the libkv client: $(cat "$T/odd" "$T/bench" "$T/bench.err")"
@@ -151,6 +151,6 @@ has() { [ "$(nodes -c "$1")" = "$2" ]; }
 until_ok 90 has '[.[3].replicas, .[3].roles]' '[0,"gateway"]' || die "node 4 is not drained: $(nodes -c 'map([.id, .roles, .replicas])')"
 until_ok 30 has '[.[0, 1, 2].replicas]' '[1,1,1]' || die "partition 0: $(nodes -c 'map([.id, .replicas])')"
 echo "ok: node 4 is drained: $(nodes -c 'map(.replicas)')"
-expect "every key still" 200 "$(at 4 KEYS 'key:*' | wc -l)"
+expect "every key still" 200 "$(at 4 KEYS 'own:*' | wc -l)"
 
 cluster down >/dev/null || die "down"

@@ -63,9 +63,12 @@ static bool medium_make(struct cluster *c, struct node *n, uint64_t seed)
     return n->checkpoint != NULL && n->disk != NULL;
 }
 
-static uint32_t roles_of(const struct cluster *c, uint32_t node)
+static void roles_configure(struct node *n)
 {
-    return c->o.roles_of == NULL ? 0 : c->o.roles_of[node];
+    struct config *k = &n->config;
+    if (n->cluster->roles[n->id] == KV_NODE_ROLES_ALL && k->places[CONFIG_ROW_node_roles] == CONFIG_PLACE_DEFAULT) return;
+    kv_node_roles_text(n->cluster->roles[n->id], k->node_roles);
+    config_place(k, "node.roles", CONFIG_PLACE_OPTION);
 }
 
 static void node_configure(struct cluster *c, struct node *n)
@@ -75,10 +78,7 @@ static void node_configure(struct cluster *c, struct node *n)
     snprintf(k->cluster_name, sizeof k->cluster_name, "sim");
     snprintf(k->cluster_id, sizeof k->cluster_id, "000102030405060708090a0b0c0d0e0f");
     k->node_id = n->id;
-    if (roles_of(c, n->id) != 0) {
-        kv_node_roles_text(roles_of(c, n->id), k->node_roles);
-        config_place(k, "node.roles", CONFIG_PLACE_OPTION);
-    }
+    roles_configure(n);
     snprintf(k->native_host, sizeof k->native_host, "10.0.0.%u", n->id);
     snprintf(k->resp_host, sizeof k->resp_host, "10.0.0.%u", n->id);
     k->native_port = CLUSTER_NATIVE_PORT;
@@ -94,7 +94,7 @@ static void node_configure(struct cluster *c, struct node *n)
         snprintf(x->host, sizeof x->host, "10.0.0.%u", i + 1);
         x->native = CLUSTER_NATIVE_PORT;
         x->resp = CLUSTER_RESP_PORT;
-        x->roles = roles_of(c, i + 1);
+        x->roles = c->roles[i + 1];
         memcpy(x->key, c->nodes[i].identity.public_key, sizeof x->key);
     }
     if (n->id > founders) { /* it has an address to ask, and gets a token by cluster_invite() */
@@ -113,6 +113,7 @@ struct cluster *cluster_create(const struct cluster_options *o)
     struct cluster *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
     c->o = *o;
+    for (uint32_t i = 1; i <= o->nodes; i++) c->roles[i] = c->had[i] = o->roles_of == NULL ? KV_NODE_ROLES_ALL : o->roles_of[i];
     uint64_t seed = o->seed;
     uint8_t secret[CHANNEL_KEY_BYTES];
     secret_make(kv_random_next(&seed), secret);
@@ -400,7 +401,18 @@ uint32_t cluster_size(const struct cluster *c)
 
 bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role)
 {
-    return kv_node_has(roles_of(c, node), role);
+    return (c->roles[node] & (uint32_t)role) != 0;
+}
+
+bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    uint32_t others = 0, needed = role == KV_NODE_GATEWAY || c->roles[node] == (uint32_t)role ? 1 : c->o.replicas;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) others += i != node && cluster_has_role(c, i, role);
+    if (cluster_has_role(c, node, role) && (others < needed || c->roles[node] == (uint32_t)role)) return false;
+    c->roles[node] ^= (uint32_t)role;
+    c->had[node] |= c->roles[node];
+    roles_configure(node_of(c, node));
+    return true;
 }
 
 uint32_t cluster_replicas(const struct cluster *c, uint32_t partition)

@@ -32,7 +32,9 @@ struct cluster *cluster_create(const struct cluster_options *o);
 void cluster_destroy(struct cluster *c);
 uint32_t cluster_size(const struct cluster *c);
 const struct config *cluster_config(const struct cluster *c, uint32_t node);
-bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role);
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role); /* as it was last told at a start */
+/* Gives it the role, or takes it, from its next start on. False: too few others have it, or it would have none. */
+bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role);
 /* Replicas that the partition has when all is well: no more than there are nodes for it. */
 uint32_t cluster_replicas(const struct cluster *c, uint32_t partition);
 struct sim_host *cluster_host(struct cluster *c, uint32_t node); /* node from 1 */

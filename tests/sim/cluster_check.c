@@ -16,7 +16,7 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
- *   roles                 no node holds a replica of a partition that it has not the role for
+ *   roles                 no node holds a replica of a partition that it never had the role for
  *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
  *                         of which the lower has been split since (R9); a partition's epoch means one range; one that was
  *                         absorbed serves nothing anywhere
@@ -164,9 +164,10 @@ static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
     return true;
 }
 
-static bool role_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
+/* `now`: it has had the time to give away what it held before it lost a role. */
+static bool role_check(const struct cluster *c, const struct node *n, const struct group *g, bool now, char *why, size_t why_size)
 {
-    if (cluster_has_role(c, n->id, nodes_role_for(g->id))) return true;
+    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0) return true;
     snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
     return false;
 }
@@ -187,7 +188,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         uint64_t id;
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
-            if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, why, why_size)) return false;
+            if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, false, why, why_size)) return false;
     }
     return true;
 }
@@ -388,6 +389,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
                 return false;
             }
+            if (!role_check(c, node_of(c, i), g, true, why, why_size)) return false;
             if (g->descriptor.frozen_merge != 0) {
                 snprintf(why, why_size, "group %u is frozen on node %u", g->id, i);
                 return false;

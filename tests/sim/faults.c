@@ -288,6 +288,17 @@ static bool unite(struct swarm *w, uint32_t node)
     return true;
 }
 
+/* Where nodes have not all roles. Few: each is followed by moves. */
+static bool role(struct swarm *w, uint32_t node)
+{
+    enum { CHANGES_MAX = 4 };
+    enum kv_node_role r = (enum kv_node_role)(1u << swarm_below(w, 3));
+    if (w->plan.roles[1] == 0 || w->out->faults[SWARM_ROLE] >= CHANGES_MAX || !cluster_change_role(w->cluster, node, r)) return false;
+    sim_note(w->sim, cluster_host(w->cluster, node), "role %u is %s", r, cluster_has_role(w->cluster, node, r) ? "given" : "taken");
+    crash(w, node, SIM_KILL);
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -331,6 +342,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_MOVE: return move(w, node);
     case SWARM_KEYSPACE: return keyspace(w, node);
     case SWARM_UNITE: return unite(w, node);
+    case SWARM_ROLE: return role(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

@@ -35,7 +35,8 @@
     X(DIVIDE, "divide", "a partition is split, often at a key in use")          \
     X(MOVE, "move", "a replica of a partition goes to another node")            \
     X(KEYSPACE, "keyspace", "a keyspace is made, written to, or dropped")       \
-    X(UNITE, "unite", "a partition absorbs its neighbour, often one in use")
+    X(UNITE, "unite", "a partition absorbs its neighbour, often one in use")  \
+    X(ROLE, "role", "a node is killed and comes back with a role more or less")
 enum swarm_fault {
 #define X(name, text, help) SWARM_##name,
     SWARM_FAULTS(X)
