@@ -185,12 +185,13 @@ static bool is_administration(enum kv_op op)
     return info == NULL || info->kind == KV_OP_KIND_A || kv_op_is_directory(op) || op == KV_OP_KVMOVE || op == KV_OP_KVLEAD;
 }
 
+/* With the error that has a client fetch the map: it knows this node by another role. */
 static void refuse_client(struct gate *g, const struct kv_request *r)
 {
     char text[120];
     (void)snprintf(text, sizeof text, "node %u takes no clients, it has not the role gateway; next: another node, see kvctl node list",
                    host_worker(g)->node_id);
-    struct kv_reply reply = {.id = r->id, .err = KV_UNAVAILABLE, .applied = KV_APPLIED_NO, .node = host_worker(g)->node_id, .detail = kv_str(text)};
+    struct kv_reply reply = {.id = r->id, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_NO, .node = host_worker(g)->node_id, .detail = kv_str(text)};
     native_reply(g, &reply);
 }
 

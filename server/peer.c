@@ -35,6 +35,7 @@ struct peer {
     void *channel_memory;
     struct channel *channel;
     struct kv_buf batch; /* parts of this turn's frame */
+    bool has_directory;  /* among them is one: of two, a reader would make one of all their keyspaces */
     struct kv_buf out;   /* sealed, for the socket */
     struct kv_buf encode;
     struct kv_map forwards; /* id -> struct request */
@@ -526,6 +527,7 @@ void peers_tick(struct peers *p, uint64_t now_ns)
 
 static void seal_batch(struct peer *peer)
 {
+    peer->has_directory = false;
     if (peer->batch.size == 0) return;
     if (peer->state == LINK_UP && !peer->batch.failed) {
         uint8_t kind = KV_FRAME_PEER;
@@ -600,7 +602,10 @@ void peers_send_directory(struct peers *p, uint32_t node, const struct peer_dire
     for (uint32_t i = 0; i < p->count; i++) {
         if (node != 0 && p->list[i]->node.id != node) continue;
         struct peer *peer = ready_peer(p, p->list[i]->node.id);
-        if (peer != NULL) peer_put_directory(&peer->batch, d);
+        if (peer != NULL && peer->has_directory) seal_batch(peer);
+        if (peer == NULL || peer->state != LINK_UP) continue;
+        peer_put_directory(&peer->batch, d);
+        peer->has_directory = true;
     }
 }
 

@@ -24,7 +24,7 @@ refused 2 'node.roles: is empty' "$B/kvd" --node-data "$T/x" --role ''
 refused 1 'a node that is alone holds everything' "$B/kvd" --node-data "$T/x" --native-port "$N" --resp-port "$P" --role gateway
 key=$(printf '%064d' 0)
 cat >"$T/founders.yaml" <<TEXT
-cluster: {id: 00112233445566778899aabbccddeeff, nodes: [{id: 1, host: 127.0.0.1, own: $key, roles: [storage, gateway]}]}
+cluster: {id: 00112233445566778899aabbccddeeff, nodes: [{id: 1, host: 127.0.0.1, key: $key, roles: [storage, gateway]}]}
 TEXT
 refused 2 'no node has the role coordinator' "$B/kvd" --config "$T/founders.yaml" --check-config
 sed -i 's/roles: .*]}]/roles: coordinator}]/' "$T/founders.yaml"
