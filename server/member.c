@@ -218,9 +218,17 @@ static enum kv_err end_replica(struct group *g, const struct raft_status *s, uin
     return KV_OK;
 }
 
+static bool is_node(const struct worker *w, uint32_t id) /* or 0, which stands for none */
+{
+    const struct nodes_entry *n = id == 0 ? NULL : nodes_find(w, id);
+    return id == 0 || (n != NULL && n->state != KV_NODE_REMOVED);
+}
+
 static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, const char **why)
 {
     const struct descriptor *d = &g->descriptor;
+    *why = "the cluster has no such node; next: kvctl node list";
+    if (!is_node(g->w, from) || !is_node(g->w, to)) return KV_NOT_FOUND;
     if (to == 0) return end_replica(g, s, from, why);
     int there = on_node(d, to, false), coming = on_node(d, to, true), goes = from == 0 ? -1 : on_node(d, from, false);
     *why = "a voter of it is on that node already";

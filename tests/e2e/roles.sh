@@ -127,7 +127,7 @@ echo "ok: no operation failed, $(cat "$T/counted") by the Redis client"
 
 # What cannot be done without.
 kvctl node cordon 1 >/dev/null && kvctl node cordon 2 >/dev/null || die "cordon"
-refused 4 'no node but 3 has the role coordinator' kvctl node drain 3
+refused 4 'have nowhere to go; next: add a node with the role' kvctl node drain 3
 kvctl node uncordon 1 >/dev/null && kvctl node uncordon 2 >/dev/null || die "uncordon"
 kvctl node drain 4 --dry-run >"$T/dry" 2>&1
 expect "a drain with nowhere to go, tried: exits" 4 $?

@@ -123,7 +123,7 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
     if (to == KV_NODE_DRAINING || to == KV_NODE_REMOVED) stuck = blockers(k, nodes, node_count, id, &replicas, &list);
     nodes_free(nodes, node_count);
     struct kv_slice args[2] = {kv_str(words[0]), kv_str(kv_node_state_text(to))};
-    bool is_blocked = to == KV_NODE_REMOVED && replicas > 0;
+    bool is_blocked = to == KV_NODE_REMOVED ? replicas > 0 : stuck > 0; /* a drain that cannot end does not begin */
     if (!is_dry && !is_blocked && kv_command(k->kv, KV_OP_KSNODE, args, 2, &r) != KV_OK) {
         kv_buf_free(&list);
         return kvctl_fail(k, &r);
@@ -135,13 +135,14 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
         kv_buf_append_text(&out, "]}\n");
     } else {
         kv_buf_append_slice(&out, kv_buf_slice(&list));
-        if (is_dry) kv_buf_printf(&out, "node %u is %s and would be %s; nothing was changed\n", id, before, kv_node_state_text(to));
-        else if (!is_blocked) kv_buf_printf(&out, "node %u was %s and is %s\n", id, before, kv_node_state_text(to));
+        if (is_dry && !is_blocked) kv_buf_printf(&out, "node %u is %s and would be %s; nothing was changed\n", id, before, kv_node_state_text(to));
+        else if (is_blocked) kv_buf_printf(&out, "node %u is %s; nothing was changed\n", id, before);
+        else kv_buf_printf(&out, "node %u was %s and is %s\n", id, before, kv_node_state_text(to));
     }
     kv_buf_free(&list);
     code = nodes_buf_print(k, &out);
-    if (is_blocked) kvctl_say(k, "node %u still holds %u replicas; next: kvctl node drain %u, and again when they are gone", id, replicas, id);
-    else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node with the role (kvctl node token), or kvctl node uncordon another", stuck, id);
-    return code != EXIT_OK ? code : is_blocked || (is_dry && stuck > 0) ? EXIT_CONDITION
-                                                                        : EXIT_OK;
+    if (to == KV_NODE_REMOVED && is_blocked) kvctl_say(k, "node %u still holds %u replicas; next: kvctl node drain %u, and again when they are gone", id, replicas, id);
+    else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node with the role (kvctl node token), or kvctl node uncordon another, then again", stuck, id);
+    return code != EXIT_OK ? code : is_blocked ? EXIT_CONDITION
+                                               : EXIT_OK;
 }
