@@ -115,7 +115,7 @@ cluster start 8 --timeout 1 >/dev/null 2>&1 # it is not ready in all: partition 
 goes_on "and a gateway that was started since" 7 8
 expect "a keyspace that it was told of" v "$(printf 'SELECT books\nGET x/1\n' | at 8 | tail -n 1)"
 refused 6 'it is partition 0' kvctl --timeout 2s keyspace split default --at own:1
-refused 6 'it is partition 0' kvctl --timeout 2s node drain 5
+refused 6 'it is partition 0' kvctl --timeout 2s node cordon 5
 cluster start 1 2 3 4 >/dev/null || die "start 1 2 3 4"
 goes_on "all are back" 7 8
 kvctl keyspace split default --at own:1 >/dev/null || die "a split, now"

@@ -113,7 +113,7 @@ struct cluster *cluster_create(const struct cluster_options *o)
     struct cluster *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
     c->o = *o;
-    for (uint32_t i = 1; i <= o->nodes; i++) c->roles[i] = c->had[i] = o->roles_of == NULL ? KV_NODE_ROLES_ALL : o->roles_of[i];
+    for (uint32_t i = 1; i <= o->nodes; i++) c->roles[i] = c->had[i] = o->roles_of == NULL || o->roles_of[i] == 0 ? KV_NODE_ROLES_ALL : o->roles_of[i];
     uint64_t seed = o->seed;
     uint8_t secret[CHANNEL_KEY_BYTES];
     secret_make(kv_random_next(&seed), secret);
