@@ -308,6 +308,8 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     bool applies = !w->poisoned && !g->dead; /* else the state could not be read: it stays as it is */
     bool is_directory = applies && g->id == KV_PARTITION_SYSTEM && kv_op_is_directory(c.op) && op_count > 0;
     for (uint32_t i = 0; is_directory && i < x->born_count; i++) birth_apply(g, &x->born[i]);
+    for (uint32_t i = 0; i < op_count; i++)
+        if (ops[i].kind == STORE_PUT && ops[i].row.class == STORE_DATA) g->load.written += ops[i].row.key.size + ops[i].row.value.size;
     if (applies) store_apply(w->store, g->id, index, e->term, g->clock_ms, ops, op_count);
     free(with_dedup);
     if (is_directory) keyspaces_load(w);
@@ -324,6 +326,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         return true;
     }
     if (waiting != NULL) {
+        if (a->has_key && load_count(&w->loads, &g->load, LOAD_WRITE)) load_sample(g, LOAD_WRITE, kv_key_slice(&a->key));
         reply.partition = g->id;
         reply.index = index;
         reply.range_epoch = g->descriptor.range_epoch;

@@ -389,6 +389,7 @@ void map_free(struct worker *w)
     void *v;
     while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
         free(((struct partition *)v)->told);
+        load_report_free(((struct partition *)v)->load);
         free(v);
     }
     kv_map_free(&w->partitions);

@@ -7,6 +7,8 @@
 #include "server/clock.h"
 #include "server/exec.h"
 #include "server/gate.h"
+#include "server/load.h"
+#include "server/pace.h"
 #include "server/worker.h"
 #include "storage/command.h"
 
@@ -54,6 +56,7 @@ struct worker {
     uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
     bool in_turn;
     struct env_timer tick;
+    struct pace pace; /* limit.service_rate */
     uint64_t checkpoints_seen;
 
     struct peers *peers;
@@ -88,6 +91,7 @@ struct worker {
     struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;
+    struct loads loads;
     uint64_t told_ns;       /* when all nodes were last told of all partitions led here */
     uint64_t coordinate_ns; /* not before this (coordinator.c) */
     bool woken;             /* parked requests are due now */

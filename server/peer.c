@@ -643,6 +643,12 @@ const struct kv_choice *peer_choice(const struct peers *p, uint32_t node)
     return peer != NULL && peer->state == LINK_UP ? &peer->choice : NULL;
 }
 
+void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_load(&peer->batch, l);
+}
+
 bool peer_connected(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
@@ -814,6 +820,11 @@ static void got_merge(void *context, const struct peer_merge *m)
     merge_receive(v->p->w, v->peer->node.id, m);
 }
 
+static void got_load(void *context, const struct peer_load *l)
+{
+    load_learn(((struct receiver *)context)->p->w, l);
+}
+
 static void got_snapshot(void *context, const struct peer_snapshot *s)
 {
     struct receiver *v = context;
@@ -824,7 +835,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge, .load = got_load};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

@@ -60,6 +60,8 @@ void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapsh
 void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m);
 /* How fast it answers reads that any replica serves; NULL: no link. */
 const struct kv_choice *peer_choice(const struct peers *p, uint32_t node);
+struct peer_load;
+void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l);
 bool peer_connected(const struct peers *p, uint32_t node);
 bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);

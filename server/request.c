@@ -11,6 +11,7 @@
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/merge.h"
+#include "server/pace.h"
 #include "server/peer.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
@@ -18,6 +19,7 @@
  * its effect is uncertain and nothing makes a repeat harmless. */
 
 enum {
+    LIMIT_HOT = 1000,  /* keys of one answer */
     SPARES_MAX = 4096, /* about 1 MiB */
     DEADLINES_MS = 50, /* how often all open requests are walked if none of them is parked */
     NEWS_MS = 20,      /* how long, so many times, news of a keyspace may take to come here */
@@ -77,6 +79,7 @@ bool request_own(struct request *r)
 void request_finish(struct request *r, struct kv_reply *reply)
 {
     struct worker *w = r->w;
+    if (r->is_admitted && pace_hold(r, reply)) return;
     if (r->prev != NULL) r->prev->next = r->next;
     else w->open_head = r->next;
     if (r->next != NULL) r->next->prev = r->prev;
@@ -107,6 +110,7 @@ void request_free_spares(struct worker *w)
 
 void request_fail(struct request *r, enum kv_err err, const char *detail)
 {
+    if (r->is_admitted) pace_excuse(r);
     const struct partition *p = map_get(r->w, r->partition);
     bool maybe = r->is_write && r->maybe && !MUTANT(maybe_said_no);
     struct kv_reply reply = {.err = err,
@@ -204,6 +208,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (is_anywhere && map_serves(p)) {
+        if (!pace_admit(r)) return;
         group_read(g, r);
         return;
     }
@@ -212,6 +217,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (g != NULL && group_leads(g)) {
+        if (!pace_admit(r)) return;
         if (r->is_write) group_write(g, r);
         else group_read(g, r);
         return;
@@ -267,6 +273,15 @@ static bool answer_locally(struct request *r)
     case KV_OP_KVPING:
         if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
         break;
+    case KV_OP_KVHOT: {
+        uint64_t limit = 0, keyspace = UINT32_MAX;
+        bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= LIMIT_HOT;
+        if (r->body.arg_count > 1) good = good && kv_parse_u64(r->body.args[1], &keyspace) && keyspace <= UINT32_MAX;
+        if (good) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text);
+        else reply.err = KV_BAD_ARGUMENT;
+        if (!good) why = "KVHOT limit [keyspace]: a number of keys, 1 to 1000, and the id of a keyspace";
+        break;
+    }
     case KV_OP_KVLOGLEVEL: {
         struct kv_slice a = r->body.args[0];
         if (a.size < sizeof levels) memcpy(levels, a.data, a.size);
@@ -543,7 +558,8 @@ void request_start(struct request *r)
         if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
     }
-    if (w->stopping && r->body.hops == 0 && r->is_write) {
+    /* A Redis client knows of no other node: it is served as long as its connection is there. */
+    if (w->stopping && r->is_write && (r->body.roams || r->internal)) {
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }
@@ -639,7 +655,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
         struct request *r = w->open_iter;
         more = r != last;
         w->open_iter = r->next;
-        if (r->deadline_ns <= now_ns && r->done != NULL) {
+        if (r->deadline_ns <= now_ns && r->done != NULL && r->state != REQUEST_PACED) {
             enum request_state state = r->state;
             unqueue(r);
             const struct partition *p = map_get(w, r->partition);

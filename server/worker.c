@@ -306,6 +306,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     w->node_id = (uint32_t)o->config->node_id;
     w->turn.run = turn_end;
     w->tick.fire = tick;
+    pace_init(w);
     w->exec_state.get = exec_get;
     w->started_ns = env_now_ns(w->env);
     kv_arena_init(&w->arena, 64 << 20);
@@ -465,6 +466,7 @@ static void tick(struct env_timer *t)
     if (!w->poisoned) rest_tick(w, now);
     bool yields = poison_step(w, now);
     map_tick(w, now);
+    load_tick(w, now);
     coordinator_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
@@ -490,6 +492,7 @@ void worker_stop(struct worker *w, void (*stopped)(void *context), void *context
     w->stopped_context = context;
     if (w->stopping) return;
     w->stopping = true;
+    pace_drain(w);
     uint64_t now = env_now_ns(w->env);
     w->stop_deadline_ns = now + KV_MS(3500);
     if (!nodes_are_one(w) && !w->poisoned) hand_over(w, now);
@@ -502,6 +505,7 @@ void worker_destroy(struct worker *w)
     uint64_t id;
     void *v;
     if (w->host != NULL && w->tick.heap_index != 0) w->env->ops->timer_stop(w->env, &w->tick);
+    pace_close(w);
     host_destroy(w->host);
     for (struct request *r = w->open_head, *next; r != NULL; r = next) {
         next = r->next;

@@ -104,6 +104,7 @@
     X(KVLOGLEVEL, 114, A, 1, 1, 0, 0, 0) /* "module=level" */                                                                       \
     X(KVREPLACE, 115, A, 1, 1, 0, 0, 0)  /* node id: give its replicas new ids */                                                   \
     X(KVPING, 116, A, 0, 1, 0, 0, 0)     /* echoes its argument */                                                                  \
+    X(KVHOT, 122, A, 1, 2, 0, 0, 0)      /* how many, [keyspace id]: the hottest keys this node serves, as JSON */                  \
     X(KVMOVE, 119, R, 3, 3, 0, 0, 0)     /* partition, node, node: a replica goes from here (0: a new one) to there (0: it ends) */ \
     X(KVLEAD, 120, R, 2, 2, 0, 0, 0)     /* partition, node: its voter there is to lead when it can */                              \
     X(KVSPLIT, 117, A, 1, 1, 0, 0, 0)    /* encoded key: splits its partition there; the new partition's id */                      \

@@ -46,6 +46,7 @@
     X(RESOLVES, "merge-resolve", MERGE)          \
     X(EVICTED, "evicted", MERGE)                 \
     X(GONE, "gone", NONE)                        \
+    X(SHAPED, "shaping", MEMBERS)                \
     X(PLACEMENT, "placement", PLACEMENT)         \
     X(NODES, "nodes", PLACEMENT)                 \
     X(JOINED, "joined", PLACEMENT)               \

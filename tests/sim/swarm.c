@@ -93,6 +93,13 @@ static void tune(void *context, struct config *c)
     c->raft_lease = c->raft_lease * p->pace_percent / 100;
     c->raft_election = c->raft_election * p->pace_percent / 100;
     c->raft_quiet = p->quiet_ns;
+    c->coordinator_settle = p->settle_ns;
+    c->coordinator_split_load = p->split_load;
+    c->coordinator_split_bytes = p->split_bytes;
+    c->coordinator_merge_after = p->merge_after_ns;
+    c->coordinator_partitions = p->partitions_max;
+    c->coordinator_balance_load = p->balance_load;
+    c->service_rate = p->service_rate;
     c->coordinator_dead = p->dead_ns;
 }
 
@@ -144,12 +151,20 @@ static void plan_draw(struct swarm *w)
     }
     for (uint32_t f = 0; f < SWARM_FAULT_COUNT; f++)
         if ((w->o.faults >> f & 1) != 0 && sim_chance(s, 500000)) p->faults[p->fault_kinds++] = (enum swarm_fault)f;
+    bool is_eager = sim_chance(s, 600000); /* the coordinator's limits are within what a handful of clients does */
+    p->split_load = is_eager ? power(s, 2, 7) : 1000;
+    p->split_bytes = is_eager ? power(s, 9, 14) : UINT64_C(4) << 30;
+    p->merge_after_ns = is_eager ? power(s, 29, 32) : KV_SECONDS(600);
+    p->settle_ns = is_eager ? power(s, 27, 32) : KV_SECONDS(5);
+    p->partitions_max = 8 + (uint32_t)sim_below(s, 25);
+    p->balance_load = is_eager ? power(s, 0, 6) : 100;
     p->dead_ns = sim_chance(s, 500000) ? power(s, 31, 34) : KV_SECONDS(600); /* 2 s .. 17 s, or none is */
     if (plan_has(p, SWARM_JOIN)) p->late = 1 + (uint32_t)sim_below(s, 2);
     if (p->nodes + p->late > CLUSTER_NODES_MAX) p->late = CLUSTER_NODES_MAX - p->nodes;
     p->nodes += p->late;
     sim_net(s, &p->net);
     w->random = sim_random(s);
+    p->service_rate = w->o.seed % 8 == 7 ? (uint64_t)100 << (w->o.seed / 8 % 5) : 0;
 }
 
 static bool world_make(struct swarm *w)

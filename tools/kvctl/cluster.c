@@ -30,7 +30,7 @@ int node_list_run(struct kvctl *k, const struct args *a, const char *const *word
     uint32_t node_count;
     struct node *nodes = nodes_read(k, &node_count, &code);
     if (nodes == NULL) return code;
-    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
+    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, NULL, 0, 0);
     if (k->format == FORMAT_JSON) {
         for (uint32_t i = 0; i < node_count && code == EXIT_OK; i++)
             code = nodes_json_print(k, nodes_json(&nodes[i]), JSON_COMPACT);
@@ -99,7 +99,8 @@ int node_replace_run(struct kvctl *k, const struct args *a, const char *const *w
         nodes_free(nodes, node_count);
         return nodes_unknown(k, id);
     }
-    nodes_ask(k, nodes, node_count, KV_OP_KVREPLACE, kv_str(words[0]), id);
+    struct kv_slice node = kv_str(words[0]);
+    nodes_ask(k, nodes, node_count, KV_OP_KVREPLACE, &node, 1, id);
     for (uint32_t i = 0; i < node_count; i++) {
         if (nodes[i].id == id) continue;
         unheard += nodes[i].result.err != KV_OK;
