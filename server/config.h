@@ -29,6 +29,7 @@
     X(cluster_join_time, "cluster.join_time", DURATION, "60s", 100000000, 3600000000000, "how long it asks before it gives up")                                                                                                \
     X(node_id, "node.id", NUMBER, "1", 1, 4294967295, "this node's id; never reuse one; a node that joins is given one")                                                                                                       \
     X(node_zone, "node.zone", TEXT, "", 0, 64, "failure domain (rack, data centre) that the node tells when it joins")                                                                                                         \
+    X(node_roles, "node.roles", TEXT, "storage,coordinator,gateway", 1, 64, "also --role; unless given: as the cluster has it, else as cluster.nodes says")                                   \
     X(node_data, "node.data", TEXT, "./kvd-data", 1, 255, "directory of all data and, unless node.key says otherwise, of the keys")                                                                                            \
     X(node_key, "node.key", TEXT, "", 0, 255, "file of the node's secret key; empty: node.key in the data directory")                                                                                                          \
     X(native_host, "native.host", TEXT, "127.0.0.1", 1, 63, "address of the native port; also the address peers are dialled from")                                                                                             \
@@ -81,6 +82,7 @@ struct config_node { /* cluster.nodes: a list of mappings in the file only */
     uint32_t id;
     char host[64];
     uint16_t native, resp, resp_cluster;
+    uint32_t roles;  /* bits of enum kv_node_role; 0: not said, all of them */
     uint8_t key[32]; /* public key, 64 hex digits in the file */
 };
 struct config {
@@ -118,4 +120,5 @@ uint16_t config_cluster_port(uint64_t resp);
 void config_help(struct kv_buf *out); /* --help-config: every key, type, default, bounds, meaning */
 bool config_next(const struct config *c, uint32_t *cursor, const char **key, char text[CONFIG_TEXT_BYTES]);
 const struct config_node *config_node(const struct config *c, uint32_t id); /* NULL: unknown */
+uint32_t config_roles(const struct config *c);                              /* what node.roles says, as bits; 0: it is not given */
 #endif

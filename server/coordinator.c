@@ -24,6 +24,14 @@ static uint32_t zone_of(const struct worker *w, const struct nodes_entry *node, 
     return at;
 }
 
+static uint8_t lacks_of(const struct nodes_entry *node)
+{
+    unsigned lacks = 0;
+    if (!kv_node_has(node->roles, KV_NODE_STORAGE)) lacks |= 1u << PLACEMENT_STORAGE;
+    if (!kv_node_has(node->roles, KV_NODE_COORDINATOR)) lacks |= 1u << PLACEMENT_COORDINATOR;
+    return (uint8_t)lacks;
+}
+
 /* A node that was removed has no replicas to speak of; should one show up there yet, it must leave. */
 static void node_see(const struct worker *w, const struct nodes_entry *node, uint32_t at, uint64_t now_ns, struct placement_node *out)
 {
@@ -32,15 +40,16 @@ static void node_see(const struct worker *w, const struct nodes_entry *node, uin
     *out = (struct placement_node){.id = node->id,
                                    .zone = zone_of(w, node, at),
                                    .may_take = gone_ns == 0 && node->state == KV_NODE_UP && !peer_is_full(w->peers, node->id),
+                                   .lacks = lacks_of(node),
                                    .must_leave = leaves || gone_ns >= w->config->coordinator_dead};
 }
 
 /* One that drains counts: its replicas wait for another place, they are not given up. */
-static uint32_t nodes_left(const struct worker *w)
+static uint32_t nodes_left(const struct worker *w, enum kv_node_role role)
 {
     const struct nodes_entry *n;
     uint32_t count = 0;
-    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) count += n->state != KV_NODE_REMOVED;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) count += n->state != KV_NODE_REMOVED && kv_node_has(n->roles, role);
     return count;
 }
 
@@ -52,10 +61,12 @@ static uint32_t wanted(const struct worker *w, uint32_t keyspace, uint32_t left)
 }
 
 /* Busy: somebody is at it, or nobody could be asked. */
-static void partition_see(const struct worker *w, const struct partition *p, uint32_t left, struct placement_partition *out)
+static void partition_see(const struct worker *w, const struct partition *p, const uint32_t left_of[PLACEMENT_ROLES], struct placement_partition *out)
 {
     const struct descriptor *d = map_descriptor(p);
-    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace, left), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
+    enum placement_role role = p->id == KV_PARTITION_SYSTEM ? PLACEMENT_COORDINATOR : PLACEMENT_STORAGE;
+    uint32_t left = left_of[role];
+    *out = (struct placement_partition){.id = p->id, .role = role, .wanted = wanted(w, d->keyspace, left), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
     for (uint32_t i = 0; i < d->replica_count; i++) {
         if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;
@@ -121,13 +132,14 @@ static bool weighs(struct worker *w, const struct shape *s, uint32_t nodes)
 
 static void look(struct worker *w, uint64_t now_ns)
 {
-    uint32_t busy = 0, nodes = 0, takers = 0, left = nodes_left(w);
+    uint32_t busy = 0, nodes = 0, takers = 0;
+    uint32_t left[PLACEMENT_ROLES] = {[PLACEMENT_STORAGE] = nodes_left(w, KV_NODE_STORAGE), [PLACEMENT_COORDINATOR] = nodes_left(w, KV_NODE_COORDINATOR)};
     if (w->map_is_stale) map_settle(w); /* places in it are good for all of this */
     while (nodes_at(w, nodes) != NULL) nodes++;
     struct placement_node *n = calloc(nodes + 1, sizeof *n);
     for (uint32_t i = 0; n != NULL && i < nodes; i++) {
         node_see(w, nodes_at(w, i), i, now_ns, &n[i]);
-        takers += n[i].may_take;
+        takers += n[i].may_take && (n[i].lacks >> PLACEMENT_STORAGE & 1) == 0;
     }
     struct shape s;
     struct shaping_step shapes[SHAPING_STEPS_MAX];

@@ -7,6 +7,7 @@
 #include "server/auth.h"
 #include "server/cluster_face.h"
 #include "server/keyspaces.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/request.h"
 
@@ -407,7 +408,7 @@ enum kv_err host_listen(struct host *h, char *why, size_t why_size)
     addr_set(&h->fronts[2].addr, c->resp_host, c->resp_cluster_port);
     for (int i = 0; i < FRONTS; i++) {
         const struct env_addr *addr = &h->fronts[i].addr;
-        if (addr->port == 0) continue;
+        if (addr->port == 0 || (i > 0 && !nodes_takes_clients(h->w))) continue;
         enum kv_err err = h->w->env->ops->listen(h->w->env, &h->fronts[i].listener, addr);
         if (err != KV_OK) {
             snprintf(why, why_size, "cannot listen on %s port %u: %s", addr->host, addr->port,

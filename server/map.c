@@ -323,7 +323,7 @@ void map_tick(struct worker *w, uint64_t now_ns)
         }
         g->is_to_tell = false;
         if (!group_leads(g)) continue;
-        if (g->id == KV_PARTITION_SYSTEM) keyspaces_tell(w);
+        if (g->id == KV_PARTITION_SYSTEM) keyspaces_tell(w, 0);
         tell(g, &bytes);
         told++;
     }

@@ -267,6 +267,9 @@ static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t f
     if (from != 0 && goes < 0) return KV_NOT_FOUND;
     *why = "another replica is on its way to take that one's place";
     if (goes >= 0 && successor(d, (uint32_t)goes) >= 0) return KV_CONDITION;
+    *why = g->id == KV_PARTITION_SYSTEM ? "that node has not the role coordinator; next: kvctl node list"
+                                        : "that node has not the role storage; next: kvctl node list";
+    if (!nodes_may_hold(g->w, to, g->id)) return KV_CONDITION;
     *why = "this partition's leader is not connected to that node";
     if (!peer_connected(g->w->peers, to) && to != g->w->node_id) return KV_CONDITION;
     *why = "it has as many replicas as there may be";
@@ -313,15 +316,15 @@ void member_move(struct group *g, struct request *r)
     request_finish(r, &(struct kv_reply){.value = kv_str("+OK\r\n"), .node = g->w->node_id, .partition = g->id});
 }
 
-/* A leader without room would refuse what the others can hold. */
+/* A leader without room would refuse what the others can hold, one without the role is about to leave. */
 static bool give_away(struct group *g, const struct raft_status *s, uint64_t now_ns)
 {
-    if (!store_is_full(g->w->store)) return false;
+    if (!store_is_full(g->w->store) && nodes_may_hold(g->w, g->w->node_id, g->id)) return false;
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
         const struct descriptor_replica *r = &g->descriptor.replicas[i];
         const struct raft_peer_status *p = peer_of(s, r->id);
         if (r->role != DESCRIPTOR_VOTER || r->id == g->replica || p == NULL || !p->active || p->match + 64 < s->last ||
-            !peer_connected(g->w->peers, r->node) || peer_is_full(g->w->peers, r->node))
+            !peer_connected(g->w->peers, r->node) || peer_is_full(g->w->peers, r->node) || !nodes_may_hold(g->w, r->node, g->id))
             continue;
         raft_transfer(g->raft, r->id, now_ns);
         group_touch(g);
@@ -338,7 +341,7 @@ static const struct descriptor_replica *preferred(const struct group *g)
         if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER) first = &g->descriptor.replicas[i];
     bool can = first != NULL && first->id != g->replica &&
                successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) < 0 && peer_connected(g->w->peers, first->node) &&
-               !peer_is_full(g->w->peers, first->node);
+               !peer_is_full(g->w->peers, first->node) && nodes_may_hold(g->w, first->node, g->id);
     return can ? first : NULL;
 }
 
@@ -346,7 +349,7 @@ bool member_wants(const struct group *g)
 {
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
         if (g->lost[i] || g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) return true;
-    return preferred(g) != NULL;
+    return preferred(g) != NULL || !nodes_may_hold(g->w, g->w->node_id, g->id);
 }
 
 static void give_back(struct group *g, const struct raft_status *s, uint64_t now_ns)

@@ -94,6 +94,8 @@ struct worker {
     struct loads loads;
     uint64_t told_ns;       /* when all nodes were last told of all partitions led here */
     uint64_t coordinate_ns; /* not before this (coordinator.c) */
+    uint64_t place_ns;      /* likewise (place.c) */
+    uint64_t placed;        /* all partitions of keyspaces are there as of this state of partition 0; 0: to be looked at */
     bool woken;             /* parked requests are due now */
     bool stopping, host_stopped, closing, poisoned, yielded;
     uint64_t stop_deadline_ns;

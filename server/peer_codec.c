@@ -118,9 +118,10 @@ void peer_put_lost(struct kv_buf *b, const struct peer_lost *l)
     put_field(b, FIELD_LOST, &p.base);
 }
 
-void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica)
+void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     Kv__Peer__Birth p = KV__PEER__BIRTH__INIT;
+    p.has_founds = p.founds = founds;
     p.descriptor = kv_proto_bytes(descriptor);
     p.replica = replica;
     put_field(b, FIELD_BIRTH, &p.base);
@@ -290,7 +291,7 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
         reader->lost(reader->context, &(struct peer_lost){batch->lost[i]->group, batch->lost[i]->replica,
                                                           batch->lost[i]->owed, batch->lost[i]->unborn, batch->lost[i]->gone});
     for (size_t i = 0; i < batch->n_births && reader->birth != NULL; i++)
-        reader->birth(reader->context, kv_proto_slice(batch->births[i]->descriptor), batch->births[i]->replica);
+        reader->birth(reader->context, kv_proto_slice(batch->births[i]->descriptor), batch->births[i]->replica, batch->births[i]->founds);
     for (size_t i = 0; i < batch->n_scrubs; i++) {
         const Kv__Peer__Scrub *s = batch->scrubs[i];
         if (s->kind > PEER_SCRUB_DIFFERS) return KV_MALFORMED;

@@ -26,7 +26,7 @@ struct peer_directory {
     const struct kv_slice *keyspaces;
 };
 void peer_put_directory(struct kv_buf *b, const struct peer_directory *d);
-void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica);
+void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica, bool founds);
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
 void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
@@ -48,7 +48,7 @@ struct peer_reader { /* what peer_batch_read() calls for each part, in this orde
     void *context;
     void (*beat)(void *context, const struct peer_beat *beat);
     void (*lost)(void *context, const struct peer_lost *l);
-    void (*birth)(void *context, struct kv_slice descriptor, raft_id replica); /* NULL: ignored */
+    void (*birth)(void *context, struct kv_slice descriptor, raft_id replica, bool founds); /* NULL: ignored */
     void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
     void (*snapshot)(void *context, const struct peer_snapshot *s);
     void (*directory)(void *context, const struct peer_directory *d);       /* NULL: ignored */

@@ -124,18 +124,32 @@ void request_fail(struct request *r, enum kv_err err, const char *detail)
     request_finish(r, &reply);
 }
 
-/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. */
+static bool is_of_system(const struct request *r)
+{
+    return kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+}
+
+/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. Or for partition 0, of which
+ * nobody has told although there was time. */
 static bool is_stranded(const struct request *r, uint64_t now_ns)
 {
     if (!r->body.roams) return false;
     const struct partition *p = map_get(r->w, r->partition);
+    if (p == NULL && r->partition == UINT32_MAX && is_of_system(r)) return now_ns - r->w->started_ns > KV_SECONDS(1);
     return p != NULL && map_is_out_of_touch(r->w, p, now_ns);
+}
+
+/* What it was for says what to do; NULL: the partition is like any other. */
+static const char *leaderless(const struct request *r)
+{
+    return is_of_system(r) ? "it is partition 0, of nodes, keyspaces and ids; next: start the nodes that hold it (role coordinator)" : NULL;
 }
 
 static void strand(struct request *r)
 {
     r->phase = KV_PHASE_WAIT_LEADER;
-    request_fail(r, KV_NO_LEADER, "no contact with a leader, or with a majority, of the partition");
+    const char *why = leaderless(r);
+    request_fail(r, KV_NO_LEADER, why != NULL ? why : "no contact with a leader, or with a majority, of the partition");
 }
 
 void request_park(struct request *r, uint64_t delay_ns)
@@ -481,7 +495,7 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     struct kv_slice key = {0};
     if (w->map_is_stale) map_settle(w);
     if (refuse_removal(r)) return;
-    bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+    bool is_system = is_of_system(r);
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
     uint32_t first, step;
@@ -663,7 +677,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
                 request_fail(r, p != NULL && map_leader(p) != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
                              peer_connected_count(w->peers) == 0 && !nodes_are_one(w)
                                  ? "no contact with any other node"
-                                 : NULL);
+                                 : leaderless(r));
             else request_fail(r, KV_UNAVAILABLE, NULL);
         } else if (waits_for_peers(r) && is_stranded(r, now_ns)) {
             unqueue(r);

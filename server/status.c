@@ -56,7 +56,10 @@ void status_json(struct worker *w, struct kv_buf *out)
     uint64_t directory;
     (void)keyspaces_all(w, &keyspaces, &directory);
     for (int i = 0; i < 8; i++) store[i] = (uint8_t)(id >> (56 - 8 * i));
-    kv_buf_printf(out, "{\"node\":%u,\"store\":\"", w->node_id);
+    const struct nodes_entry *self = nodes_find(w, w->node_id);
+    char roles[KV_NODE_ROLES_TEXT_BYTES];
+    kv_node_roles_text(self == NULL ? 0 : self->roles, roles);
+    kv_buf_printf(out, "{\"node\":%u,\"roles\":\"%s\",\"store\":\"", w->node_id, roles);
     kv_hex_encode(out, kv_slice(store, sizeof store));
     kv_buf_append_text(out, "\",\"cluster\":");
     kv_json_string(out, kv_str(w->config->cluster_name));

@@ -15,6 +15,7 @@
 #include "server/merge.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/place.h"
 #include "server/request.h"
 #include "server/rest.h"
 #include "server/scrub.h"
@@ -178,9 +179,12 @@ static void first_descriptor(const struct worker *w, uint32_t partition, struct 
         kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)((k + 1) * width), &d->to);
     }
     /* Rotated, so that the first voters, who lead by preference, spread over the nodes. */
-    uint32_t nodes = c->node_count == 0 ? 1 : c->node_count;
-    for (uint32_t i = 0; i < nodes && i < c->cluster_replicas; i++) {
-        uint32_t at = (partition + i) % nodes;
+    uint32_t nodes = c->node_count == 0 ? 1 : c->node_count, fit[CONFIG_NODES_MAX] = {0}, fits = 0;
+    for (uint32_t i = 0; i < c->node_count; i++)
+        if (kv_node_has(c->nodes[i].roles, nodes_role_for(partition))) fit[fits++] = i;
+    if (c->node_count == 0) fits = 1;
+    for (uint32_t i = 0; i < fits && i < c->cluster_replicas; i++) {
+        uint32_t at = fit[(partition + i) % fits];
         d->replicas[d->replica_count++] = (struct descriptor_replica){
             .id = at + 1, .node = c->node_count == 0 ? w->node_id : c->nodes[at].id, .role = DESCRIPTOR_VOTER, .store = STORE_ORIGINAL};
     }
@@ -468,6 +472,7 @@ static void tick(struct env_timer *t)
     map_tick(w, now);
     load_tick(w, now);
     coordinator_tick(w, now);
+    place_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
     merge_tick_all(w, now);

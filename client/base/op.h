@@ -86,7 +86,7 @@
     /* nodes: likewise (server/exec_nodes.h) */                                                                                     \
     X(KSTOKEN, 85, W, 2, 2, 1, 1, 1)   /* hash of a join token, how long it is good in ms; until when it is */                      \
     X(KSJOIN, 86, W, 2, 2, 1, 1, 1)    /* hash of a join token, an encoded Node: asked by nodes only; an encoded Map of nodes */    \
-    X(KSNODE, 87, W, 2, 2, 1, 1, 1)    /* node id, its new state as a word; the state before */                                     \
+    X(KSNODE, 87, W, 2, 3, 1, 1, 1)    /* node id, its new state; the state before. Or "self", an encoded Node: nodes only */       \
     X(KSSEED, 88, W, 1, 1, 0, 0, 0)    /* an encoded Map of the nodes a cluster begins with: asked by nodes only */                 \
     X(KSWELCOME, 89, R, 2, 2, 0, 0, 0) /* as KSJOIN, and only says what that would */                                               \
     /* in the log only: written by the node itself */                                                                               \

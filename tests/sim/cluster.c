@@ -63,6 +63,14 @@ static bool medium_make(struct cluster *c, struct node *n, uint64_t seed)
     return n->checkpoint != NULL && n->disk != NULL;
 }
 
+static void roles_configure(struct node *n)
+{
+    struct config *k = &n->config;
+    if (n->cluster->roles[n->id] == KV_NODE_ROLES_ALL && k->places[CONFIG_ROW_node_roles] == CONFIG_PLACE_DEFAULT) return;
+    kv_node_roles_text(n->cluster->roles[n->id], k->node_roles);
+    config_place(k, "node.roles", CONFIG_PLACE_OPTION);
+}
+
 static void node_configure(struct cluster *c, struct node *n)
 {
     struct config *k = &n->config;
@@ -70,6 +78,7 @@ static void node_configure(struct cluster *c, struct node *n)
     snprintf(k->cluster_name, sizeof k->cluster_name, "sim");
     snprintf(k->cluster_id, sizeof k->cluster_id, "000102030405060708090a0b0c0d0e0f");
     k->node_id = n->id;
+    roles_configure(n);
     snprintf(k->native_host, sizeof k->native_host, "10.0.0.%u", n->id);
     snprintf(k->resp_host, sizeof k->resp_host, "10.0.0.%u", n->id);
     k->native_port = CLUSTER_NATIVE_PORT;
@@ -85,6 +94,7 @@ static void node_configure(struct cluster *c, struct node *n)
         snprintf(x->host, sizeof x->host, "10.0.0.%u", i + 1);
         x->native = CLUSTER_NATIVE_PORT;
         x->resp = CLUSTER_RESP_PORT;
+        x->roles = c->roles[i + 1];
         memcpy(x->key, c->nodes[i].identity.public_key, sizeof x->key);
     }
     if (n->id > founders) { /* it has an address to ask, and gets a token by cluster_invite() */
@@ -103,6 +113,7 @@ struct cluster *cluster_create(const struct cluster_options *o)
     struct cluster *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
     c->o = *o;
+    for (uint32_t i = 1; i <= o->nodes; i++) c->roles[i] = c->had[i] = o->roles_of == NULL || o->roles_of[i] == 0 ? KV_NODE_ROLES_ALL : o->roles_of[i];
     uint64_t seed = o->seed;
     uint8_t secret[CHANNEL_KEY_BYTES];
     secret_make(kv_random_next(&seed), secret);
@@ -308,7 +319,7 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
     struct kv_label labels[] = {{kv_str("a"), 0}, {kv_str("b"), 0}};
     struct kv_label_group groups[] = {{kv_str("listed"), labels, 2}, {kv_str("rest"), NULL, 0}};
     snprintf(name, sizeof name, "k%u", number);
-    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = c->o.replicas == 0 ? c->o.nodes : c->o.replicas};
+    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = cluster_replicas(c, 1)};
     switch (k.kind) {
     case KV_KEY_HASH: k.partitions = 2; break;
     case KV_KEY_RANGE:
@@ -395,6 +406,29 @@ void cluster_destroy(struct cluster *c)
 uint32_t cluster_size(const struct cluster *c)
 {
     return c->o.nodes;
+}
+
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    return (c->roles[node] & (uint32_t)role) != 0;
+}
+
+bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    uint32_t others = 0, needed = role == KV_NODE_GATEWAY || c->roles[node] == (uint32_t)role ? 1 : c->o.replicas;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) others += i != node && cluster_has_role(c, i, role);
+    if (cluster_has_role(c, node, role) && (others < needed || c->roles[node] == (uint32_t)role)) return false;
+    c->roles[node] ^= (uint32_t)role;
+    c->had[node] |= c->roles[node];
+    roles_configure(node_of(c, node));
+    return true;
+}
+
+uint32_t cluster_replicas(const struct cluster *c, uint32_t partition)
+{
+    uint32_t places = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) places += cluster_has_role(c, i, nodes_role_for(partition));
+    return c->o.replicas == 0 || c->o.replicas > places ? places : c->o.replicas;
 }
 
 const struct config *cluster_config(const struct cluster *c, uint32_t node)

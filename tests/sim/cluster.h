@@ -1,5 +1,6 @@
 #ifndef SIM_CLUSTER_H
 #define SIM_CLUSTER_H
+#include "client/wire/message.h"
 #include "server/worker.h"
 #include "tests/sim/disk_sim.h"
 
@@ -14,6 +15,7 @@ struct cluster;
 struct cluster_options {
     struct sim *sim;
     uint32_t nodes, replicas; /* replicas 0: one on each node */
+    const uint32_t *roles_of; /* NULL, or by node, from 1: bits of enum kv_node_role; 0: all */
     uint32_t late;            /* so many of them, the last, join when they are started, by a token (cluster_invite()) */
     uint64_t seed;
     void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
@@ -30,6 +32,11 @@ struct cluster *cluster_create(const struct cluster_options *o);
 void cluster_destroy(struct cluster *c);
 uint32_t cluster_size(const struct cluster *c);
 const struct config *cluster_config(const struct cluster *c, uint32_t node);
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role); /* as it was last told at a start */
+/* Gives it the role, or takes it, from its next start on. False: too few others have it, or it would have none. */
+bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role);
+/* Replicas that the partition has when all is well: no more than there are nodes for it. */
+uint32_t cluster_replicas(const struct cluster *c, uint32_t partition);
 struct sim_host *cluster_host(struct cluster *c, uint32_t node); /* node from 1 */
 struct disk_sim *cluster_disk(struct cluster *c, uint32_t node);
 struct worker *cluster_worker(struct cluster *c, uint32_t node); /* NULL: down */

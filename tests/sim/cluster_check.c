@@ -4,6 +4,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
+ *   roles                 no node holds a replica of a partition that it never had the role for
  * Who owns which keys is cluster_owners.c.
  * An entry is named by (index, term); with election safety that names its bytes. */
 
@@ -100,6 +102,14 @@ static bool group_check(struct cluster *c, const struct node *n, const struct gr
            matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
 }
 
+/* `now`: it has had the time to give away what it held before it lost a role. */
+static bool role_check(const struct cluster *c, const struct node *n, const struct group *g, bool now, char *why, size_t why_size)
+{
+    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0) return true;
+    snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
+    return false;
+}
+
 bool cluster_check(struct cluster *c, char *why, size_t why_size)
 {
     if (!ownership_check(c, why, why_size)) return false;
@@ -116,7 +126,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         uint64_t id;
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
-            if (!group_check(c, n, g, why, why_size)) return false;
+            if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, false, why, why_size)) return false;
     }
     return true;
 }
@@ -176,7 +186,7 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
         if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see owners_tile() */
-        uint32_t wanted = c->o.replicas == 0 || c->o.replicas > c->o.nodes ? c->o.nodes : c->o.replicas;
+        uint32_t wanted = cluster_replicas(c, group);
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
@@ -303,6 +313,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
                 return false;
             }
+            if (!role_check(c, node_of(c, i), g, true, why, why_size)) return false;
             if (g->descriptor.frozen_merge != 0) {
                 snprintf(why, why_size, "group %u is frozen on node %u", g->id, i);
                 return false;

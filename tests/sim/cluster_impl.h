@@ -56,6 +56,7 @@ struct annals {
 struct cluster {
     struct cluster_options o;
     struct node nodes[CLUSTER_NODES_MAX];
+    uint32_t roles[CLUSTER_NODES_MAX + 1], had[CLUSTER_NODES_MAX + 1]; /* by node, bits of enum kv_node_role: now; ever */
     struct channel_identity client;
     struct keys_allowed allowed;
     uint8_t allowed_keys[1][CHANNEL_KEY_BYTES];

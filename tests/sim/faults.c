@@ -295,6 +295,17 @@ static enum swarm_fault coordinator_blow(struct swarm *w)
     return blows[swarm_below(w, w->plan.nodes < 3 ? 3 : 4)];
 }
 
+/* Where nodes have not all roles. Few: each is followed by moves. */
+static bool role(struct swarm *w, uint32_t node)
+{
+    enum { CHANGES_MAX = 4 };
+    enum kv_node_role r = (enum kv_node_role)(1u << swarm_below(w, 3));
+    if (w->plan.roles[1] == 0 || w->out->faults[SWARM_ROLE] >= CHANGES_MAX || !cluster_change_role(w->cluster, node, r)) return false;
+    sim_note(w->sim, cluster_host(w->cluster, node), "role %u is %s", r, cluster_has_role(w->cluster, node, r) ? "given" : "taken");
+    crash(w, node, SIM_KILL);
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -341,6 +352,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_JOIN: return cluster_join(w->cluster, node);
     case SWARM_DRAIN: return cluster_drain(w->cluster, node, swarm_below(w, UINT64_MAX));
     case SWARM_COORDINATOR: return fault_apply(w, coordinator_blow(w), node);
+    case SWARM_ROLE: return role(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;

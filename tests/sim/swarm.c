@@ -116,6 +116,23 @@ static bool plan_has(const struct swarm_plan *p, enum swarm_fault f)
     return false;
 }
 
+/* Nodes that are not for everything: enough for the replicas to hold data, at least one to hold partition 0 and one to take
+ * clients, the others as it comes. */
+static void roles_draw(struct sim *s, struct swarm_plan *p)
+{
+    uint32_t storage = 0, coordinators = 0, gateways = 0;
+    p->replicas = p->nodes < 3 ? p->nodes : 3;
+    for (uint32_t i = 1; i <= p->nodes; i++) {
+        p->roles[i] = 1 + (uint32_t)sim_below(s, KV_NODE_ROLES_ALL);
+        if (storage + p->nodes - i < p->replicas) p->roles[i] |= KV_NODE_STORAGE;
+        if (coordinators == 0 && i == p->nodes) p->roles[i] |= KV_NODE_COORDINATOR;
+        if (gateways == 0 && i == p->nodes) p->roles[i] |= KV_NODE_GATEWAY;
+        storage += kv_node_has(p->roles[i], KV_NODE_STORAGE);
+        coordinators += kv_node_has(p->roles[i], KV_NODE_COORDINATOR);
+        gateways += kv_node_has(p->roles[i], KV_NODE_GATEWAY);
+    }
+}
+
 static void plan_draw(struct swarm *w)
 {
     struct sim *s = w->sim;
@@ -125,6 +142,10 @@ static void plan_draw(struct swarm *w)
                                           : kind < 92   ? 5
                                                         : 1;
     p->replicas = p->nodes > 3 && sim_chance(s, 500000) ? 3 : p->nodes;
+    if (w->o.roles || (p->nodes > 3 && sim_chance(s, 400000))) {
+        if (w->o.nodes == 0) p->nodes = 4 + (uint32_t)sim_below(s, 5);
+        roles_draw(s, p);
+    }
     p->clients = 1 + (uint32_t)sim_below(s, w->o.clients_max);
     p->segment_bytes = power(s, 14, 20); /* small: checkpoints, snapshots and recycling are frequent */
     p->memtable_bytes = power(s, 15, 22);
@@ -159,7 +180,7 @@ static void plan_draw(struct swarm *w)
     p->partitions_max = 8 + (uint32_t)sim_below(s, 25);
     p->balance_load = is_eager ? power(s, 0, 6) : 100;
     p->dead_ns = sim_chance(s, 500000) ? power(s, 31, 34) : KV_SECONDS(600); /* 2 s .. 17 s, or none is */
-    if (plan_has(p, SWARM_JOIN)) p->late = 1 + (uint32_t)sim_below(s, 2);
+    if (plan_has(p, SWARM_JOIN) && p->roles[1] == 0) p->late = 1 + (uint32_t)sim_below(s, 2);
     if (p->nodes + p->late > CLUSTER_NODES_MAX) p->late = CLUSTER_NODES_MAX - p->nodes;
     p->nodes += p->late;
     sim_net(s, &p->net);
@@ -175,6 +196,7 @@ static bool world_make(struct swarm *w)
                                                           .nodes = p->nodes,
                                                           .replicas = p->replicas,
                                                           .late = p->late,
+                                                          .roles_of = p->roles,
                                                           .seed = sim_random(s),
                                                           .tune = tune,
                                                           .context = &w->plan,
@@ -242,7 +264,8 @@ static bool at_rest(struct swarm *w, bool moves, char *why, size_t why_size)
 static bool come_to_rest(struct swarm *w, bool moves)
 {
     char why[256] = "";
-    int seconds_max = moves && plan_has(&w->plan, SWARM_DRAIN) ? PLACE_SECONDS_MAX : CONVERGE_SECONDS_MAX;
+    bool has_moves = plan_has(&w->plan, SWARM_DRAIN) || w->out->faults[SWARM_ROLE] > 0;
+    int seconds_max = moves && has_moves ? PLACE_SECONDS_MAX : CONVERGE_SECONDS_MAX;
     for (int step = 0; step < 10 * seconds_max && !w->out->failed; step++) {
         sim_run_until(w->sim, sim_now_ns(w->sim) + KV_MS(100));
         if (at_rest(w, moves, why, sizeof why)) return true;

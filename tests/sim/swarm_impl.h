@@ -4,9 +4,10 @@
 #include "tests/sim/workload.h"
 #include <stdarg.h>
 
-struct swarm_plan {                    /* drawn once, at the start */
-    uint32_t nodes, clients, replicas; /* of each partition */
-    uint32_t late;                     /* of the nodes: those that are yet to join */
+struct swarm_plan {                        /* drawn once, at the start */
+    uint32_t nodes, clients, replicas;     /* of each partition */
+    uint32_t late;                         /* of the nodes: those that are yet to join */
+    uint32_t roles[CLUSTER_NODES_MAX + 1]; /* by node, bits of enum kv_node_role; 0: all */
     uint64_t segment_bytes, memtable_bytes, log_cache_bytes, log_keep_bytes;
     uint32_t batch_entries;
     struct sim_net net;

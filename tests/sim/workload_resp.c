@@ -108,7 +108,7 @@ void resp_client_dial(struct client *c)
     if (c->dialling) return;
     c->dialling = true;
     do c->node = 1 + (uint32_t)client_below(c, cluster_size(c->w->o.cluster));
-    while (!cluster_is_member(c->w->o.cluster, c->node));
+    while (!cluster_is_member(c->w->o.cluster, c->node) || !cluster_has_role(c->w->o.cluster, c->node, KV_NODE_GATEWAY));
     struct env_addr to = {.port = CLUSTER_RESP_PORT};
     snprintf(to.host, sizeof to.host, "10.0.0.%u", c->node);
     c->conn = (struct env_conn){.on_open = on_open, .on_bytes = on_bytes, .on_close = on_close};

@@ -37,15 +37,18 @@ int node_list_run(struct kvctl *k, const struct args *a, const char *const *word
     } else {
         struct kv_buf out;
         struct output_table t;
-        output_table_init(&t, 8, "r.r..rr.");
-        static const char *const heads[] = {"NODE", "NATIVE", "RESP", "STATE", "ZONE", "REPLICAS", "LEADS", "STORE"};
-        for (uint32_t i = 0; i < 8; i++) output_table_cell(&t, "%s", heads[i]);
+        output_table_init(&t, 9, "r.r...rr.");
+        static const char *const heads[] = {"NODE", "NATIVE", "RESP", "STATE", "ROLES", "ZONE", "REPLICAS", "LEADS", "STORE"};
+        for (uint32_t i = 0; i < 9; i++) output_table_cell(&t, "%s", heads[i]);
         for (uint32_t i = 0; i < node_count; i++) {
             output_table_cell(&t, "%u", nodes[i].id);
             output_table_cell(&t, "%s:%u", nodes[i].addr.host, (unsigned)nodes[i].addr.port);
             output_table_cell(&t, "%u", (unsigned)nodes[i].resp);
             const char *state = nodes[i].state == KV_NODE_UP ? "" : kv_node_state_text(nodes[i].state);
             output_table_cell(&t, "%s%s%s", state, state[0] != '\0' ? ", " : "", nodes[i].json != NULL ? "up" : "down");
+            char roles[KV_NODE_ROLES_TEXT_BYTES];
+            kv_node_roles_text(nodes[i].roles, roles);
+            output_table_cell(&t, "%s", (nodes[i].roles == 0 || nodes[i].roles == KV_NODE_ROLES_ALL) ? "all" : roles);
             output_table_cell(&t, "%s", nodes[i].zone);
             output_table_cell(&t, "%u", nodes[i].replicas);
             output_table_cell(&t, "%u", nodes[i].leaders);

@@ -44,6 +44,7 @@ struct node *nodes_read(struct kvctl *k, uint32_t *count, int *code)
         nodes[i].resp = n->resp;
         nodes[i].addr.port = n->port;
         nodes[i].state = n->state;
+        nodes[i].roles = n->roles;
         memcpy(nodes[i].addr.host, n->host.data, n->host.size);
         if (n->zone.size > 0 && n->zone.size < sizeof nodes[i].zone) memcpy(nodes[i].zone, n->zone.data, n->zone.size);
         for (uint32_t p = 0; p < map->partition_count; p++) {
@@ -99,9 +100,11 @@ const char *nodes_text(json_t *object, const char *name)
 
 json_t *nodes_json(const struct node *n)
 {
-    json_t *o = json_pack("{s:i, s:s, s:i, s:i, s:b, s:s, s:s, s:i, s:i}", "id", (int)n->id, "host", n->addr.host, "native",
+    char roles[KV_NODE_ROLES_TEXT_BYTES];
+    kv_node_roles_text(n->roles, roles);
+    json_t *o = json_pack("{s:i, s:s, s:i, s:i, s:b, s:s, s:s, s:s, s:i, s:i}", "id", (int)n->id, "host", n->addr.host, "native",
                           (int)n->addr.port, "resp", (int)n->resp, "up", n->json != NULL, "state", kv_node_state_text(n->state),
-                          "zone", n->zone, "replicas", (int)n->replicas, "leaders", (int)n->leaders);
+                          "zone", n->zone, "roles", roles, "replicas", (int)n->replicas, "leaders", (int)n->leaders);
     if (o == NULL) return NULL;
     if (n->json == NULL) (void)json_object_set_new(o, "error", json_string(kv_err_name(n->result.err)));
     static const char *const fields[] = {"store", "cluster", "version", "uptime_ms", "full", "clock_alarm", "served",

@@ -12,6 +12,7 @@ struct node { /* one node of the map and its answer */
     uint16_t resp;
     enum kv_node_state state; /* as the cluster says; whether it answers is another matter */
     char zone[KV_NAME_BYTES_MAX + 1];
+    uint32_t roles;             /* bits of enum kv_node_role; 0: all */
     uint32_t replicas, leaders; /* of partitions, by the map */
     struct kv_call call;
     bool open;

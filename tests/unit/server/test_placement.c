@@ -152,6 +152,43 @@ START_TEST(nobody_to_take_it_is_no_reason_to_drop_it)
 }
 END_TEST
 
+/* Three nodes for partition 0, four for data, one for nothing: each kind keeps to its own, and they are balanced apart. */
+START_TEST(roles_are_kept_apart)
+{
+    enum { COORDINATORS = 3,
+           STORAGE = 4 };
+    const uint8_t no_data = 1u << PLACEMENT_STORAGE, no_system = 1u << PLACEMENT_COORDINATOR;
+    struct model m;
+    model_make(&m, COORDINATORS + STORAGE + 1, 8, 64, 3);
+    m.parts[0].role = PLACEMENT_COORDINATOR;
+    for (uint32_t k = 0; k < 3; k++) m.parts[0].nodes[k] = 10 + k;
+    for (uint32_t i = 1; i < m.part_count; i++) /* on three of the four */
+        for (uint32_t k = 0; k < 3; k++) m.parts[i].nodes[k] = 10 + COORDINATORS + (i + k) % 3;
+    for (uint32_t n = 0; n < m.node_count; n++)
+        m.nodes[n].lacks = n < COORDINATORS ? no_data : n < COORDINATORS + STORAGE ? no_system
+                                                                                  : no_data | no_system;
+    settle(&m, 4);
+    for (uint32_t k = 0; k < 3; k++) ck_assert_uint_lt(m.parts[0].nodes[k], 10 + COORDINATORS);
+    for (uint32_t n = 0; n < m.node_count; n++) {
+        uint32_t l = load(&m, 10 + n, false);
+        if (n < COORDINATORS) ck_assert_uint_eq(l, 1);
+        else if (n < COORDINATORS + STORAGE) ck_assert_msg(l >= 46 && l <= 48, "node %u has %u", 10 + n, l);
+        else ck_assert_uint_eq(l, 0);
+    }
+
+    m.nodes[COORDINATORS].lacks = no_data | no_system; /* started anew as a gateway */
+    settle(&m, 4);
+    ck_assert_uint_eq(load(&m, 10 + COORDINATORS, false), 0);
+    m.nodes[0].lacks = no_data | no_system; /* likewise, and nobody else is there for partition 0 */
+    settle(&m, 4);
+    ck_assert(holds(&m.parts[0], 10));
+    m.nodes[COORDINATORS + 1].lacks = 0; /* now one is */
+    settle(&m, 4);
+    ck_assert(!holds(&m.parts[0], 10) && holds(&m.parts[0], 10 + COORDINATORS + 1));
+    model_free(&m);
+}
+END_TEST
+
 START_TEST(zones_are_kept_apart)
 {
     struct model m;
@@ -350,6 +387,7 @@ int main(void)
     tcase_add_test(tc, a_new_node_gets_its_share);
     tcase_add_test(tc, a_node_is_left);
     tcase_add_test(tc, nobody_to_take_it_is_no_reason_to_drop_it);
+    tcase_add_test(tc, roles_are_kept_apart);
     tcase_add_test(tc, zones_are_kept_apart);
     tcase_add_test(tc, too_few_replicas_become_more);
     tcase_add_test(tc, a_large_cluster_converges);
