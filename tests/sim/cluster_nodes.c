@@ -68,20 +68,28 @@ bool cluster_join(struct cluster *c, uint32_t node)
     return true;
 }
 
+/* Nodes that may take replicas for which that role is needed, and whether they are as many as each partition has, and more. */
+static bool has_places(const struct cluster *c, const struct worker *w, enum kv_node_role role, uint32_t more)
+{
+    const struct nodes_entry *n;
+    uint32_t up = 0;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) up += n->state == KV_NODE_UP && kv_node_has(n->roles, role);
+    return up >= cluster_replicas(c, role == KV_NODE_COORDINATOR ? KV_PARTITION_SYSTEM : 1) + more;
+}
+
 bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn)
 {
     const struct worker *w = node_of(c, node)->worker;
-    const struct nodes_entry *n, *chosen = NULL;
-    uint32_t count = 0, up = 0;
-    while ((n = nodes_at(w, count)) != NULL) {
-        up += n->state == KV_NODE_UP;
-        count++;
-    }
+    const struct nodes_entry *chosen = NULL;
+    uint32_t count = 0;
+    while (nodes_at(w, count) != NULL) count++;
     if (count == 0) return false;
     chosen = nodes_at(w, (uint32_t)(drawn / 8 % count));
     enum kv_node_state to = chosen->state != KV_NODE_UP ? KV_NODE_UP : drawn % 8 < 6 ? KV_NODE_DRAINING
                                                                                      : KV_NODE_CORDONED;
-    if (chosen->state == KV_NODE_UP && up <= c->o.replicas) return false; /* its replicas would have no place */
+    bool can = (!kv_node_has(chosen->roles, KV_NODE_STORAGE) || has_places(c, w, KV_NODE_STORAGE, 1)) &&
+               (!kv_node_has(chosen->roles, KV_NODE_COORDINATOR) || has_places(c, w, KV_NODE_COORDINATOR, 1));
+    if (chosen->state == KV_NODE_UP && !can) return false; /* its replicas would have no place */
     char id[16];
     snprintf(id, sizeof id, "%u", chosen->id);
     struct kv_slice args[2] = {kv_str(id), kv_str(kv_node_state_text(to))};
@@ -104,9 +112,8 @@ bool cluster_drained(const struct cluster *c, char *why, size_t why_size)
 {
     const struct worker *w = node_of(c, 1)->worker;
     const struct nodes_entry *n;
-    uint32_t up = 0;
-    for (uint32_t i = 0; w != NULL && (n = nodes_at(w, i)) != NULL; i++) up += n->state == KV_NODE_UP;
-    for (uint32_t i = 0; w != NULL && up >= c->o.replicas && (n = nodes_at(w, i)) != NULL; i++) {
+    bool can = w != NULL && has_places(c, w, KV_NODE_STORAGE, 0) && has_places(c, w, KV_NODE_COORDINATOR, 0);
+    for (uint32_t i = 0; can && (n = nodes_at(w, i)) != NULL; i++) {
         uint32_t replicas = n->state == KV_NODE_DRAINING ? nodes_replicas(w, n->id) : 0;
         if (replicas == 0) continue;
         snprintf(why, why_size, "node %u is to be drained and still has %u replicas", n->id, replicas);
