@@ -45,10 +45,8 @@ static bool has_voter_at(const struct descriptor *d, uint32_t node)
 bool merge_has_same_nodes(const struct descriptor *a, const struct descriptor *b)
 {
     if (a->replica_count != b->replica_count) return false;
-    for (uint32_t i = 0; i < a->replica_count; i++) { /* a node has one replica of a partition, or one that succeeds it */
+    for (uint32_t i = 0; i < a->replica_count; i++) /* a node has one replica of a partition, or a learner to succeed it */
         if (a->replicas[i].role != DESCRIPTOR_VOTER || !has_voter_at(b, a->replicas[i].node)) return false;
-        if (a->replicas[i].succeeds != 0) return false;
-    }
     return true;
 }
 
@@ -77,7 +75,7 @@ enum kv_err absorb_of(const struct descriptor *left, const struct descriptor *ri
     }
     *out = *left;
     out->to = right->to;
-    out->range_epoch = (left->range_epoch > right->range_epoch ? left->range_epoch : right->range_epoch) + 1;
+    out->range_epoch = (left->range_epoch > right->range_epoch || MUTANT(absorb_own_epoch) ? left->range_epoch : right->range_epoch) + 1;
     out->to_epoch = right->to_epoch;
     out->merge_done = merge;
     out->merge_index = index;
@@ -119,8 +117,7 @@ static const char *freeze_refusal(const struct descriptor *d, struct kv_slice ke
     if (!kv_slice_eq(kv_key_slice(&d->from), key)) return "no partition begins there any more";
     if (d->frozen_merge != 0) return "another merge of the partition behind it is under way";
     for (uint32_t i = 0; i < d->replica_count; i++)
-        if (d->replicas[i].role != DESCRIPTOR_VOTER || d->replicas[i].succeeds != 0)
-            return "the replicas of the partition behind it are being changed; try again in a moment";
+        if (d->replicas[i].role != DESCRIPTOR_VOTER) return "the replicas of the partition behind it are being changed; try again in a moment";
     return NULL;
 }
 

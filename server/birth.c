@@ -141,14 +141,17 @@ bool birth_is_due(const struct group *g, raft_id replica, uint64_t birthmark)
 void birth_send(struct group *g, raft_id replica)
 {
     struct kv_buf bytes = {0};
+    const struct kv_keyspace *k = keyspaces_find(g->w, g->descriptor.keyspace);
+    /* Its fellows began with nothing, so it does: with a snapshot to come it would vote for none of them. */
+    bool founds = k != NULL && k->has_stores && g->descriptor.range_epoch == 1 && g->descriptor.conf_epoch == 1;
     descriptor_encode(&g->descriptor, &bytes);
-    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica);
+    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica, founds);
     kv_buf_free(&bytes);
 }
 
-/* It waits for a snapshot of any index, and votes as one that was born in time. While another replica here holds a part of the range, that
+/* It waits for a snapshot of any index, unless nobody can have rows of it (place.h), and votes as one that was born in time. While another replica here holds a part of the range, that
  * has a split to apply, perhaps this very birth. */
-void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica)
+void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     struct descriptor d;
     if (w->poisoned || descriptor_decode(descriptor, &d) != KV_OK || !birth_is_unknown(w, d.id) ||
@@ -159,9 +162,9 @@ void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica
     if (r == NULL || r->node != w->node_id || r->store != peer_birthmark(w->peers, w->node_id) || seats_forbid_birth(w, &d, replica) ||
         store_overlap(w->store, range, 0, d.id) != UINT32_MAX)
         return;
-    if (!worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM)) return;
+    if (!worker_create_replica(w, &d, replica, founds ? 0 : STORE_BIRTH_INDEX, founds ? 0 : STORE_BIRTH_TERM)) return;
     seats_placed_here(w, d.id, replica);
-    JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
+    JOURNAL(w->journal, raft, INFO, founds ? "born" : "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
 }
 
 static bool is_young(const struct group *g, uint64_t now_ns)
@@ -206,10 +209,7 @@ enum kv_err split_of(const struct descriptor *whole, struct kv_slice key, uint32
         *why = "partitions of a hash keyspace begin at a slot";
         return KV_BAD_ARGUMENT;
     }
-    bool changes = descriptor_is_joint(whole);
-    for (uint32_t i = 0; i < whole->replica_count; i++) /* both would vote on the right side, which one of them may never hear of */
-        changes = changes || (whole->replicas[i].role == DESCRIPTOR_VOTER && whole->replicas[i].succeeds != 0);
-    if (changes) {
+    if (descriptor_is_joint(whole)) {
         *why = "its replicas are being changed; try again in a moment";
         return KV_CONDITION;
     }

@@ -17,6 +17,7 @@
  *
  * Ids are given in order and never again. */
 #define EXEC_ROW_NODES "a/nodes"
+#define EXEC_NODE_SELF "self" /* KSNODE id self Node: what a node says of itself when its roles have changed: roles, Redis ports */
 enum { EXEC_ROW_NODE_BYTES_MAX = 16,
        EXEC_TOKEN_HASH_BYTES = 32,
        EXEC_TOKEN_BYTES = 44,

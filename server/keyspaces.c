@@ -121,7 +121,7 @@ void keyspaces_load(struct worker *w)
     struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
     if (g == NULL) return;
     w->keyspaces->known = w->keyspaces->known || g->applied > 0;
-    keyspaces_tell_siblings(w);
+    if (w->siblings != NULL) keyspaces_tell(w, w->node_id);
     map_tell(g);
 }
 
@@ -134,9 +134,10 @@ static bool reads_its_own(const struct worker *w)
     return g != NULL && g->applied > 0 && !g->installing && !g->rowless;
 }
 
-static void tell(struct worker *w, void (*send)(struct peers *p, const struct peer_directory *d))
+void keyspaces_tell(struct worker *w, uint32_t node)
 {
     const struct keyspaces *k = w->keyspaces;
+    if (!keyspaces_are_known(w)) return;
     struct kv_buf *bytes = calloc(k->count, sizeof *bytes);
     struct kv_slice *slices = calloc(k->count, sizeof *slices);
     struct peer_directory d = {.version = k->directory, .next = k->next_id, .keyspaces = slices};
@@ -146,26 +147,16 @@ static void tell(struct worker *w, void (*send)(struct peers *p, const struct pe
         good = !bytes[i].failed;
         slices[d.count++] = kv_buf_slice(&bytes[i]);
     }
-    if (good) send(w->peers, &d); /* else again with the next change, or link */
+    if (good) peers_send_directory(w->peers, node, &d); /* else again with the next change, or link */
     for (uint32_t i = 1; bytes != NULL && i < k->count; i++) kv_buf_free(&bytes[i]);
     free(bytes);
     free(slices);
 }
 
-void keyspaces_tell(struct worker *w)
-{
-    tell(w, peers_send_directory);
-}
-
-void keyspaces_tell_siblings(struct worker *w)
-{
-    if (siblings_is_face(w) && keyspaces_are_known(w)) tell(w, peers_tell_siblings);
-}
-
 void keyspaces_learn(struct worker *w, const struct peer_directory *d)
 {
     struct keyspaces *k = w->keyspaces, fresh = {.next_id = d->next, .directory = d->version};
-    if (reads_its_own(w) || d->version < k->directory) return;
+    if (reads_its_own(w) || d->version < k->directory || (k->known && d->version == k->directory && d->next == k->next_id)) return;
     fresh.list = kv_arena_alloc(&fresh.memory, (d->count + 1) * sizeof *fresh.list);
     bool good = fresh.list != NULL;
     if (good) fresh.list[fresh.count++] = exec_keyspace_default;
@@ -179,7 +170,7 @@ void keyspaces_learn(struct worker *w, const struct peer_directory *d)
     }
     take_over(w, &fresh);
     k->known = true;
-    keyspaces_tell_siblings(w);
+    if (w->siblings != NULL) keyspaces_tell(w, w->node_id);
 }
 
 bool keyspaces_are_known(const struct worker *w)

@@ -37,6 +37,7 @@ struct peer {
     void *channel_memory;
     struct channel *channel;
     struct kv_buf batch; /* parts of this turn's frame */
+    bool has_directory;  /* among them is one: of two, a reader would make one of all their keyspaces */
     struct kv_buf out;   /* sealed, for the socket */
     struct kv_buf encode;
     struct kv_map forwards; /* id -> struct request */
@@ -356,6 +357,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         map_tell_again(w);
         siblings_peer_event(w, peer->node.id, true);
         send_nodes(peer);
+        keyspaces_tell(w, peer->node.id);
     }
     link_write(peer);
     struct kv_slice frame;
@@ -562,6 +564,7 @@ void peers_tick(struct peers *p, uint64_t now_ns)
 
 static void seal_batch(struct peer *peer)
 {
+    peer->has_directory = false;
     if (peer->batch.size == 0) return;
     if (peer->state == LINK_UP && !peer->batch.failed) {
         uint8_t kind = KV_FRAME_PEER;
@@ -654,10 +657,10 @@ void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l)
     if (batch != NULL) peer_put_lost(batch, l);
 }
 
-void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica)
+void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     struct kv_buf *batch = ready_batch(p, node);
-    if (batch != NULL) peer_put_birth(batch, descriptor, replica);
+    if (batch != NULL) peer_put_birth(batch, descriptor, replica, founds);
 }
 
 static void facts_of(const struct peer *peer, struct peer_facts *out)
@@ -696,21 +699,21 @@ uint64_t peer_birthmark(const struct peers *p, uint32_t node)
                                                       : 0;
 }
 
-void peers_send_directory(struct peers *p, const struct peer_directory *d)
+void peers_send_directory(struct peers *p, uint32_t node, const struct peer_directory *d)
 {
     for (uint32_t i = 0; i < p->count; i++) {
+        if (node != 0 && p->list[i]->node.id != node) continue;
         struct peer *peer = ready_peer(p, p->list[i]->node.id);
-        if (peer != NULL) peer_put_directory(&peer->batch, d);
+        if (peer != NULL && peer->has_directory) seal_batch(peer);
+        if (peer == NULL || peer->state != LINK_UP) continue;
+        peer_put_directory(&peer->batch, d);
+        peer->has_directory = true;
     }
-    peers_tell_siblings(p, d);
-}
-
-void peers_tell_siblings(struct peers *p, const struct peer_directory *d)
-{
-    struct worker *w = p->w;
-    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) {
-        struct kv_buf *batch = siblings_batch(w, k, w->node_id);
+    const struct worker *w = p->w;
+    for (uint32_t k = 1; (node == 0 || node == w->node_id) && siblings_is_face(w) && k < siblings_count(w); k++) {
+        struct kv_buf *batch = siblings_batch(p->w, k, w->node_id);
         if (batch != NULL) peer_put_directory(batch, d);
+        siblings_batch_end(p->w, k); /* one a batch, likewise */
     }
 }
 
@@ -756,6 +759,12 @@ const struct kv_choice *peer_choice(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
     return peer != NULL && peer->state == LINK_UP ? &peer->choice : NULL;
+}
+
+void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l)
+{
+    struct kv_buf *batch = ready_batch(p, node);
+    if (batch != NULL) peer_put_load(batch, l);
 }
 
 bool peer_connected(const struct peers *p, uint32_t node)
@@ -904,10 +913,10 @@ static void got_lost(void *context, const struct peer_lost *l)
     else member_lost(g, l->replica);
 }
 
-static void got_birth(void *context, struct kv_slice descriptor, raft_id replica)
+static void got_birth(void *context, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     struct receiver *v = context;
-    birth_receive(v->p->w, descriptor, replica);
+    birth_receive(v->p->w, descriptor, replica, founds);
 }
 
 /* Its log is here, and its parent has still to apply its birth again; not for ever, as that may never come. */
@@ -988,6 +997,16 @@ static void got_merge(void *context, const struct peer_merge *m)
     merge_receive(v->p->w, v->node, m);
 }
 
+static void got_load(void *context, const struct peer_load *l)
+{
+    struct receiver *v = context;
+    const struct partition *system = map_get(v->p->w, KV_PARTITION_SYSTEM);
+    uint32_t node = system == NULL ? 0 : map_leader(system);
+    bool goes_on = v->node == v->p->w->node_id && node != 0 && node != v->node; /* of another worker of this node, for who coordinates */
+    if (goes_on) peer_send_load(v->p, node, l);
+    else load_learn(v->p->w, l);
+}
+
 static void got_snapshot(void *context, const struct peer_snapshot *s)
 {
     struct receiver *v = context;
@@ -1005,7 +1024,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, node, reply};
     if (reply != NULL && find(p, node) == NULL) return KV_AUTH;
-    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge, .load = got_load};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

@@ -449,7 +449,7 @@ static bool may_move(struct worker *w, const struct partition *p, uint32_t from)
         return false;
     bool here = false;
     for (uint32_t i = 0; i < d->replica_count; i++) {
-        if (d->replicas[i].role != DESCRIPTOR_VOTER || d->replicas[i].succeeds != 0) return false;
+        if (d->replicas[i].role != DESCRIPTOR_VOTER) return false;
         here = here || d->replicas[i].node == w->node_id;
     }
     return here;

@@ -148,6 +148,11 @@ struct kv_buf *siblings_batch(struct worker *w, uint32_t index, uint32_t node)
     return frame_begin(y, FRAME_PARTS, 0, node);
 }
 
+void siblings_batch_end(struct worker *w, uint32_t index)
+{
+    frame_end(&w->siblings->ways[index]);
+}
+
 void siblings_say_seat(struct worker *w, const void *seat, size_t size, struct kv_slice descriptor)
 {
     struct way *y = &w->siblings->ways[0];
@@ -367,6 +372,8 @@ static void say_up(struct worker *w)
     store_stats(w->store, &now.stats);
     memcpy(now.reads, w->reads, sizeof now.reads);
     now.read_rounds = w->read_rounds;
+    now.served[LOAD_READ] = w->loads.served[LOAD_READ];
+    now.served[LOAD_WRITE] = w->loads.served[LOAD_WRITE];
     while (kv_map_next(&w->groups, &cursor, &id, &v)) {
         struct group *g = v;
         now.leads += group_leads(g);

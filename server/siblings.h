@@ -49,6 +49,7 @@ static inline bool sibling_is_way(uint32_t node)
 /* Parts (peer_put_..) for that worker; at worker 0 `node` says whom they come from, elsewhere whom they are for, 0:
  * everybody. Good until anything else is said. NULL: no room. */
 struct kv_buf *siblings_batch(struct worker *w, uint32_t index, uint32_t node);
+void siblings_batch_end(struct worker *w, uint32_t index); /* what comes next is read by itself */
 void siblings_say_seat(struct worker *w, const void *seat, size_t size, struct kv_slice descriptor); /* to worker 0 */
 
 /* KV_BUSY: no room. Else the request is kept and answered, or parked again later. */
@@ -65,7 +66,7 @@ struct sibling_state {
     uint64_t birthmark;
     uint32_t groups, leads, led_by, open;
     struct store_stats stats;
-    uint64_t reads[KV_LEVEL_ANY + 1], read_rounds;
+    uint64_t reads[KV_LEVEL_ANY + 1], read_rounds, served[2]; /* served: by load_kind */
 };
 const struct sibling_state *siblings_state(const struct worker *w, uint32_t index);
 bool siblings_lead(const struct worker *w);     /* one of them leads a partition */

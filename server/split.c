@@ -49,6 +49,7 @@ static void step(struct split *s, enum kv_op op, uint32_t keyspace, void (*done)
                                   .args = s->args,
                                   .arg_count = 2,
                                   .keyspace = keyspace,
+                                  .roams = true, /* told at once that there is no leader, rather than when the asker has given up */
                                   .deadline_ms = (uint32_t)(deadline > now ? (deadline - now) / 1000000u + 1 : 1)};
     request_start(r);
 }

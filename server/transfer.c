@@ -123,7 +123,8 @@ void transfer_send(struct group *g, raft_id to)
     if (node == 0 || transfer_active(g, to)) return;
     struct raft_status s;
     raft_status(g->raft, env_now_ns(g->w->env), &s);
-    /* Who has not the right side could not apply the merge behind it; and a snapshot from below where the log begins is of no use. */
+    /* Who has not the right side could not apply the merge behind it. And after many elections the core knows the terms of its
+     * last entries only: a snapshot of before those would not lead to one that it can send. */
     if (g->checkpointed < g->descriptor.merge_index || g->checkpointed < s.compacted) {
         store_checkpoint(g->w->store, NULL);
         raft_snapshot_done(g->raft, to, false);

@@ -45,7 +45,7 @@ enum descriptor_role {
 struct descriptor_replica {
     uint32_t id, node;
     enum descriptor_role role;
-    uint32_t succeeds; /* the voter that goes when it comes; also of a voter, until that has gone; 0: none */
+    uint32_t succeeds; /* a learner's: the voter that goes when it comes; 0: none */
     uint64_t store;    /* store_birthmark() of the directory that it was given to; 0: not known */
 };
 struct descriptor {

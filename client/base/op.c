@@ -61,6 +61,7 @@ static const uint8_t slots[OP_SLOTS] = {
     [99] = KV_OP_TTL,
     [101] = KV_OP_STRLEN,
     [102] = KV_OP_SETRANGE,
+    [104] = KV_OP_KVHOT,
     [108] = KV_OP_KSDROP,
     [110] = KV_OP_KSSHOW,
     [116] = KV_OP_FREEZE,

@@ -86,7 +86,7 @@
     /* nodes: likewise (server/exec_nodes.h) */                                                                                     \
     X(KSTOKEN, 85, W, 2, 2, 1, 1, 1)   /* hash of a join token, how long it is good in ms; until when it is */                      \
     X(KSJOIN, 86, W, 2, 2, 1, 1, 1)    /* hash of a join token, an encoded Node: asked by nodes only; an encoded Map of nodes */    \
-    X(KSNODE, 87, W, 2, 2, 1, 1, 1)    /* node id, its new state as a word; the state before */                                     \
+    X(KSNODE, 87, W, 2, 3, 1, 1, 1)    /* node id, its new state; the state before. Or "self", an encoded Node: nodes only */       \
     X(KSSEED, 88, W, 1, 1, 0, 0, 0)    /* an encoded Map of the nodes a cluster begins with: asked by nodes only */                 \
     X(KSWELCOME, 89, R, 2, 2, 0, 0, 0) /* as KSJOIN, and only says what that would */                                               \
     /* in the log only: written by the node itself */                                                                               \
@@ -104,6 +104,7 @@
     X(KVLOGLEVEL, 114, A, 1, 1, 0, 0, 0) /* "module=level" */                                                                       \
     X(KVREPLACE, 115, A, 1, 1, 0, 0, 0)  /* node id: give its replicas new ids */                                                   \
     X(KVPING, 116, A, 0, 1, 0, 0, 0)     /* echoes its argument */                                                                  \
+    X(KVHOT, 122, A, 1, 2, 0, 0, 0)      /* how many, [keyspace id]: the hottest keys this node serves, as JSON */                  \
     X(KVMOVE, 119, R, 3, 3, 0, 0, 0)     /* partition, node, node: a replica goes from here (0: a new one) to there (0: it ends) */ \
     X(KVLEAD, 120, R, 2, 2, 0, 0, 0)     /* partition, node: its voter there is to lead when it can */                              \
     X(KVSPLIT, 117, A, 1, 1, 0, 0, 0)    /* encoded key: splits its partition there; the new partition's id */                      \

@@ -4,6 +4,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
 #include <stdio.h>
@@ -15,9 +16,8 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
- *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
- *                         of which the lower has been split since (R9); a partition's epoch means one range; one that was
- *                         absorbed serves nothing anywhere
+ *   roles                 no node holds a replica of a partition that it never had the role for
+ * Who owns which keys is cluster_owners.c.
  * An entry is named by (index, term); with election safety that names its bytes. */
 
 struct annals *annals_of(struct cluster *c, uint32_t group)
@@ -103,68 +103,12 @@ static bool group_check(struct cluster *c, const struct desk *n, const struct gr
            matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
 }
 
-static struct kv_range range_of(const struct descriptor *d)
+/* `now`: it has had the time to give away what it held before it lost a role. */
+static bool role_check(const struct cluster *c, const struct desk *n, const struct group *g, bool now, char *why, size_t why_size)
 {
-    return (struct kv_range){kv_key_slice(&d->from), kv_key_slice(&d->to)};
-}
-
-static bool owner_check(const struct desk *n, const struct group *g, const struct desk *m, const struct group *h, char *why,
-                        size_t why_size)
-{
-    const struct descriptor *a = &g->descriptor, *b = &h->descriptor;
-    struct kv_range x = range_of(a), y = range_of(b);
-    bool good = true;
-    if (a->id == b->id && g->replica == h->replica) {
-        snprintf(why, why_size, "ownership: replica %u of group %u is twice, on node %u and on node %u", g->replica, g->id, n->id, m->id);
-        return false;
-    }
-    if (a->id == b->id)
-        good = a->range_epoch != b->range_epoch || (kv_slice_eq(x.from, y.from) && kv_slice_eq(x.to, y.to));
-    else if (kv_range_meets(x, y))
-        good = n != m && a->range_epoch != b->range_epoch;
-    if (!good)
-        snprintf(why, why_size, "ownership: group %u of range epoch %u on node %u, and group %u of range epoch %u on node %u, share keys",
-                 a->id, a->range_epoch, n->id, b->id, b->range_epoch, m->id);
-    return good;
-}
-
-/* A partition that ended by a merge, anywhere, is frozen wherever it still is: nobody else serves its keys. */
-static bool ended_check(const struct cluster *c, const struct desk *n, const struct group *g, char *why, size_t why_size)
-{
-    if (g->descriptor.frozen_merge != 0 || g->rowless) return true;
-    const struct annals *a = g->id < GROUPS_MAX ? c->annals[g->id] : NULL;
-    if (a != NULL && leave_is_due(&a->frozen, g->replica)) return true; /* it had been moved away, and was not told */
-    for (uint32_t i = 1; i <= desks_of(c); i++) {
-        const struct desk *m = desk_of(c, i);
-        struct store_group sg;
-        if (m->worker == NULL || !store_group_get(m->worker->store, g->id, &sg) || sg.absorbed == 0) continue;
-        snprintf(why, why_size, "ownership: group %u was absorbed on node %u, and is not frozen on node %u", g->id, m->id, n->id);
-        return false;
-    }
-    return true;
-}
-
-/* One node's groups against those of all, another node with each check. */
-static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
-{
-    const struct desk *n = desk_of(c, 1 + (uint32_t)(c->checks % desks_of(c)));
-    uint32_t at = 0;
-    uint64_t id;
-    void *v, *u;
-    while (n->worker != NULL && kv_map_next(&n->worker->groups, &at, &id, &v)) {
-        if (((struct group *)v)->installing || ((struct group *)v)->dead) continue;
-        if (!ended_check(c, n, v, why, why_size)) return false;
-        for (uint32_t i = 1; i <= desks_of(c); i++) {
-            const struct desk *m = desk_of(c, i);
-            uint32_t cursor = 0;
-            while (m->worker != NULL && kv_map_next(&m->worker->groups, &cursor, &id, &u)) {
-                const struct group *h = u;
-                if (u == v || h->installing || h->dead) continue;
-                if (!owner_check(n, v, m, h, why, why_size)) return false;
-            }
-        }
-    }
-    return true;
+    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0) return true;
+    snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
+    return false;
 }
 
 bool cluster_check(struct cluster *c, char *why, size_t why_size)
@@ -183,7 +127,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         uint64_t id;
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
-            if (!group_check(c, n, g, why, why_size)) return false;
+            if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, false, why, why_size)) return false;
     }
     return true;
 }
@@ -205,8 +149,7 @@ uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum)
     return leaders;
 }
 
-/* The descriptor of a group that most was done to. */
-static const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group)
+const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group)
 {
     const struct descriptor *newest = NULL;
     for (uint32_t i = 1; i <= desks_of(c); i++) {
@@ -249,8 +192,8 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
 {
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
-        if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see covers_all() */
-        uint32_t wanted = c->o.replicas == 0 || c->o.replicas > c->o.nodes ? c->o.nodes : c->o.replicas;
+        if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see owners_tile() */
+        uint32_t wanted = cluster_replicas(c, group);
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
@@ -296,27 +239,6 @@ void cluster_tell(struct cluster *c)
     }
 }
 
-static struct worker *face_of(const struct cluster *c, uint32_t node)
-{
-    return node_of(c, node)->desks[0].worker;
-}
-
-/* Every slot has one owner, by each node's map the same. */
-static bool covers_all(const struct cluster *c, char *why, size_t why_size)
-{
-    for (uint32_t i = 1; i <= c->o.nodes; i++)
-        for (uint32_t slot = 0; slot < KV_SLOTS; slot++) {
-            const struct partition *at = map_slot(face_of(c, i), slot), *first = map_slot(face_of(c, 1), slot);
-            if (at != NULL && first != NULL && at->id == first->id &&
-                map_descriptor(at)->range_epoch == map_descriptor(first)->range_epoch)
-                continue;
-            snprintf(why, why_size, "slot %u is of group %u on node %u, of group %u on node 1", slot, at == NULL ? 0 : at->id, i,
-                     first == NULL ? 0 : first->id);
-            return false;
-        }
-    return true;
-}
-
 /* All nodes know the same keyspaces; each is covered by partitions, and of no other is one left. */
 static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
 {
@@ -324,6 +246,7 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
     uint64_t directory, theirs;
     const struct kv_keyspace *k = keyspaces_all(face_of(c, 1), &count, &directory);
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        if (!cluster_is_member(c, i)) continue;
         const struct worker *w = face_of(c, i);
         const struct kv_keyspace *other = keyspaces_all(w, &others, &theirs);
         snprintf(why, why_size, "node %u knows %u keyspaces as of %llu, node 1 %u as of %llu", i, others, (unsigned long long)theirs,
@@ -341,6 +264,7 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
     }
     for (uint32_t i = 1; i <= desks_of(c); i++) {
         const struct worker *w = desk_of(c, i)->worker;
+        if (!cluster_is_member(c, desk_of(c, i)->id)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -358,6 +282,7 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
 static bool all_led(const struct cluster *c, char *why, size_t why_size)
 {
     for (uint32_t i = 1; i <= desks_of(c); i++) {
+        if (!cluster_is_member(c, desk_of(c, i)->id)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -378,14 +303,15 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
     uint64_t first[GROUPS_MAX] = {0};
     for (uint32_t i = 1; i <= desks_of(c); i++) {
         const struct desk *n = desk_of(c, i);
-        if (n->worker != NULL) continue;
+        if (n->worker != NULL || !cluster_is_member(c, n->id)) continue;
         snprintf(why, why_size, "node %u is down: %s", n->id, n->node->why);
         return false;
     }
-    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size) ||
-        !all_led(c, why, why_size))
+    if (!cluster_whole(c, false, why, why_size) || !keyspaces_agree(c, why, why_size) || !owners_tile(c, why, why_size) ||
+        !all_led(c, why, why_size) || !cluster_nodes_agree(c, why, why_size))
         return false;
     for (uint32_t i = 1; i <= desks_of(c); i++) {
+        if (!cluster_is_member(c, desk_of(c, i)->id)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -396,6 +322,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, desk_of(c, i)->id, g->replica);
                 return false;
             }
+            if (!role_check(c, desk_of(c, i), g, true, why, why_size)) return false;
             if (g->descriptor.frozen_merge != 0) {
                 snprintf(why, why_size, "group %u is frozen on node %u", g->id, desk_of(c, i)->id);
                 return false;
@@ -425,9 +352,18 @@ struct rows {
         bool is_there; /* when the scans began: one that comes meanwhile, to another worker, has its rows later */
     } groups[GROUPS_MAX];
     uint64_t stamp_least_ms; /* of dedup records */
+    struct written found[KEYSPACES_KEPT];
     bool done;
     enum kv_err err;
 };
+
+static void note_found(struct rows *r, uint32_t keyspace, struct kv_slice key)
+{
+    struct written *f = &r->found[keyspace % KEYSPACES_KEPT];
+    if (keyspace <= KV_KEYSPACE_DEFAULT) return;
+    f->keyspace = keyspace;
+    f->keys |= (uint8_t)(1u << (key.data[key.size - 1] - (uint8_t)'0'));
+}
 
 static void rows_done(struct store_scan *s, enum kv_err err)
 {
@@ -437,6 +373,7 @@ static void rows_done(struct store_scan *s, enum kv_err err)
         if (s->class == STORE_DEDUP && (row->value.size < 8 || le64_get(row->value.data) < r->stamp_least_ms)) continue;
         const struct partition *p = map_find(r->w, row->key);
         if (p == NULL || p->group == NULL || p->id >= GROUPS_MAX) continue;
+        if (s->class == STORE_DATA) note_found(r, map_descriptor(p)->keyspace, row->key);
         struct of_group *g = &r->groups[p->id];
         g->hash = kv_hash64(row->key, g->hash);
         g->hash = kv_hash64(row->sub, g->hash);
@@ -452,6 +389,7 @@ static uint64_t clock_newest(const struct cluster *c)
 {
     uint64_t newest = 0;
     for (uint32_t i = 1; i <= desks_of(c); i++) {
+        if (!cluster_is_member(c, desk_of(c, i)->id)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -468,6 +406,8 @@ static void rows_read(struct cluster *c, struct rows *all)
     for (uint32_t k = 0; k < STORE_CLASSES; k++)
         for (uint32_t i = 0; i < desks_of(c); i++, r++) {
             r->w = desk_of(c, i + 1)->worker;
+            r->done = r->w == NULL; /* one that is yet to join */
+            if (r->done) continue;
             for (uint32_t id = 0; id < GROUPS_MAX; id++) r->groups[id].is_there = worker_group(r->w, id) != NULL;
             r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
             r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
@@ -482,6 +422,7 @@ static void rows_read(struct cluster *c, struct rows *all)
 static bool rows_agree(struct cluster *c, const struct rows *of_class, uint32_t node, const char *class, char *why, size_t why_size)
 {
     const struct rows *r = &of_class[node];
+    if (r->w == NULL) return true;
     if (!r->done || r->err != KV_OK) {
         snprintf(why, why_size, "node %u: its %s rows cannot be read: %s", node + 1, class, r->done ? kv_err_name(r->err) : "the scan has not ended");
         return false;
@@ -499,6 +440,21 @@ static bool rows_agree(struct cluster *c, const struct rows *of_class, uint32_t 
     return true;
 }
 
+/* What was written into other keyspaces, which no client reads, is there, wherever its partitions are now. */
+static bool all_found(const struct cluster *c, const struct rows *data, char *why, size_t why_size)
+{
+    for (uint32_t i = 0; i < KEYSPACES_KEPT; i++) {
+        const struct written *w = &c->written[i];
+        uint8_t found = 0;
+        for (uint32_t n = 0; n < desks_of(c); n++)
+            if (data[n].found[i].keyspace == w->keyspace) found |= data[n].found[i].keys;
+        if ((w->keys & ~found) == 0 || keyspaces_find(desk_of(c, 1)->worker, w->keyspace) == NULL) continue;
+        snprintf(why, why_size, "keys of keyspace %u that were acknowledged are gone: %02x of %02x are there", w->keyspace, found, w->keys);
+        return false;
+    }
+    return true;
+}
+
 bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
 {
     static const char *const classes[STORE_CLASSES] = {"data", "lock", "dedup"};
@@ -509,6 +465,7 @@ bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
     bool good = true;
     for (uint32_t k = 0; k < STORE_CLASSES && good; k++)
         for (uint32_t i = 0; i < nodes && good; i++) good = rows_agree(c, all + k * nodes, i, classes[k], why, why_size);
+    good = good && all_found(c, all + STORE_DATA * nodes, why, why_size);
     free(all);
     return good;
 }

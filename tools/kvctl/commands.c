@@ -38,6 +38,8 @@ const struct command commands[] = {
      "kvctl partition move 4 2 5 --timeout 1m", 3, 3, partition_move_run, true},
     {"partition lead", "ID NODE", "let the voter on that node lead a partition whenever it can", "", "kvctl partition lead 4 5", 2,
      2, partition_lead_run, true},
+    {"hot", "", "the hottest keys: requests a second, and by how much that may be too high", "limit", "kvctl hot --keyspace users --limit 10", 0, 0, hot_run,
+     true},
     {"status", "", "nodes and groups; exits 6 if a group lacks a quorum", "", "kvctl status", 0, 0, status_run, true},
     {"ready", "", "wait until every node named takes writes and reads of every group", "",
      "kvctl ready --addr 127.0.0.1:7401 --timeout 5s", 0, 0, ready_run, true},

@@ -22,7 +22,7 @@ int completion_run(struct kvctl *k, const struct args *a, const char *const *wor
            "    --level) COMPREPLY=($(compgen -W 'linearizable lease any bounded:' -- \"$cur\")); return ;;\n"
            "    --format) COMPREPLY=($(compgen -W 'tsv jsonl' -- \"$cur\")); return ;;\n"
            "    node) COMPREPLY=($(compgen -W 'list show token cordon uncordon drain remove replace' -- \"$cur\")); return ;;\n"
-           "    keyspace) COMPREPLY=($(compgen -W 'create list show drop' -- \"$cur\")); return ;;\n"
+           "    keyspace) COMPREPLY=($(compgen -W 'create list show drop split merge' -- \"$cur\")); return ;;\n"
            "    --partition) COMPREPLY=($(compgen -W 'hash range list:' -- \"$cur\")); return ;;\n"
            "    history) COMPREPLY=($(compgen -W 'check' -- \"$cur\")); return ;;\n"
            "    --model) COMPREPLY=($(compgen -W 'register counter set list' -- \"$cur\")); return ;;\n"
