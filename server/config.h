@@ -27,10 +27,10 @@
     X(cluster_join, "cluster.join", TEXT, "", 0, 127, "HOST:PORT, the native address of a node of the cluster that this one joins on its first start; also --join")                                                            \
     X(cluster_token, "cluster.token", TEXT, "", 0, 127, "what lets it in once, made by `kvctl node token`; also --token")                                                                                                      \
     X(cluster_join_time, "cluster.join_time", DURATION, "60s", 100000000, 3600000000000, "how long it asks before it gives up")                                                                                                \
-    X(workers, "workers", NUMBER, "1", 1, 16, "threads that partitions are spread over, for the life of the data directory") \
+    X(workers, "workers", NUMBER, "1", 1, 16, "threads that partitions are spread over, for the life of the data directory")                                                                                                   \
     X(node_id, "node.id", NUMBER, "1", 1, 4294967279, "this node's id; never reuse one; a node that joins is given one")                                                                                                       \
     X(node_zone, "node.zone", TEXT, "", 0, 64, "failure domain (rack, data centre) that the node tells when it joins")                                                                                                         \
-    X(node_roles, "node.roles", TEXT, "storage,coordinator,gateway", 1, 64, "also --role; unless given: as the cluster has it, else as cluster.nodes says")                                   \
+    X(node_roles, "node.roles", TEXT, "storage,coordinator,gateway", 1, 64, "also --role; unless given: as the cluster has it, else as cluster.nodes says")                                                                    \
     X(node_data, "node.data", TEXT, "./kvd-data", 1, 255, "directory of all data and, unless node.key says otherwise, of the keys")                                                                                            \
     X(node_key, "node.key", TEXT, "", 0, 255, "file of the node's secret key; empty: node.key in the data directory")                                                                                                          \
     X(native_host, "native.host", TEXT, "127.0.0.1", 1, 63, "address of the native port; also the address peers are dialled from")                                                                                             \
@@ -66,7 +66,7 @@
     X(output_seconds, "limit.output_time", DURATION, "10s", 100000000, 3600000000000, "a reader that takes nothing for so long is closed")                                                                                     \
     X(handshake_seconds, "limit.handshake", DURATION, "10s", 100000000, 3600000000000, "who has not shown who it is by then is closed")                                                                                        \
     X(silence_seconds, "limit.silence", DURATION, "20s", 1000000000, 3600000000000, "a client whose machine acknowledges nothing for so long is closed")                                                                       \
-    X(queue_max, "limit.queue", NUMBER, "65536", 16, 16777216, "open requests of the whole node; more are BUSY")                                                                              \
+    X(queue_max, "limit.queue", NUMBER, "65536", 16, 16777216, "open requests of the whole node; more are BUSY")                                                                                                               \
     X(service_rate, "limit.service_rate", NUMBER, "0", 0, 1000000000, "operations of users a second that this node serves on its replicas, for tests; 0: as many as it can")
 
 enum { CONFIG_NODES_MAX = 64,

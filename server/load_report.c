@@ -4,8 +4,8 @@
 #include "server/map.h"
 #include "server/nodes.h"
 #include "server/peer.h"
-#include "server/siblings.h"
 #include "server/peer_codec.h"
+#include "server/siblings.h"
 
 /* What a partition serves is known some time after its leader or its range changed: coordinator.settle. All else is measured by that:
  * everything is told as often, what is in use twice as often, and what was told holds six times as long. */
@@ -58,7 +58,9 @@ void load_tell(struct worker *w, uint64_t now_ns)
 {
     struct loads *l = &w->loads;
     const struct partition *system = map_get(w, KV_PARTITION_SYSTEM);
-    uint32_t node = !siblings_is_face(w) ? w->node_id : system == NULL ? 0 : map_leader(system), cursor = 0; /* worker 0 passes it on */
+    uint32_t node = !siblings_is_face(w) ? w->node_id : system == NULL ? 0
+                                                                       : map_leader(system),
+             cursor = 0; /* worker 0 passes it on */
     uint64_t id;
     void *v;
     if (node == 0 || nodes_are_one(w) || w->poisoned || now_ns < l->tell_ns) return;

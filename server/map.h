@@ -21,11 +21,11 @@ struct line {
 struct seats;
 struct partition {
     uint32_t id;
-    struct group *group;     /* the replica here; NULL: none */
-    struct descriptor *told; /* without one, or newer than that: as its leader last told; NULL: never. Owned */
-    uint32_t leader;         /* likewise: its node; 0: unknown */
-    uint64_t term;           /* of that leader */
-    bool has_ended;          /* what was told of it was overtaken by who holds all of its keys since: a merge */
+    struct group *group;      /* the replica here; NULL: none */
+    struct descriptor *told;  /* without one, or newer than that: as its leader last told; NULL: never. Owned */
+    uint32_t leader;          /* likewise: its node; 0: unknown */
+    uint64_t term;            /* of that leader */
+    bool has_ended;           /* what was told of it was overtaken by who holds all of its keys since: a merge */
     struct load_report *load; /* as its leader told who leads partition 0; NULL: never. Owned */
     struct line line;
     struct seats *seats; /* replicas on other workers of this node (seats.h); NULL: there never was one. Owned */

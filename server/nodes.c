@@ -303,6 +303,7 @@ enum kv_err nodes_create(struct worker *w, char *why, size_t why_size)
     w->nodes = n;
     if (!siblings_is_face(w)) { /* worker 0 keeps the file, and tells of changes */
         n->m = w->o.first->nodes->m;
+        n->roles = w->o.first->nodes->roles;
         n->saved = UINT64_MAX;
         return KV_OK;
     }
@@ -524,6 +525,7 @@ static void save(struct worker *w)
 
 void nodes_tick(struct worker *w)
 {
+    if (!siblings_is_face(w)) return;
     seed(w, env_now_ns(w->env));
     say_roles(w, env_now_ns(w->env));
     save(w);

@@ -49,7 +49,7 @@ static inline bool sibling_is_way(uint32_t node)
 /* Parts (peer_put_..) for that worker; at worker 0 `node` says whom they come from, elsewhere whom they are for, 0:
  * everybody. Good until anything else is said. NULL: no room. */
 struct kv_buf *siblings_batch(struct worker *w, uint32_t index, uint32_t node);
-void siblings_batch_end(struct worker *w, uint32_t index); /* what comes next is read by itself */
+void siblings_batch_end(struct worker *w, uint32_t index);                                           /* what comes next is read by itself */
 void siblings_say_seat(struct worker *w, const void *seat, size_t size, struct kv_slice descriptor); /* to worker 0 */
 
 /* KV_BUSY: no room. Else the request is kept and answered, or parked again later. */
