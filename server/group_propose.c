@@ -6,6 +6,7 @@
 #include "server/place.h"
 #include "server/request.h"
 #include "server/rest.h"
+#include "server/siblings.h"
 
 /* Writes: from a request to an entry that the core has taken. */
 enum { FULL_ROOM_BYTES = 256 << 10 };
@@ -54,7 +55,7 @@ static enum kv_err propose_refusal(struct group *g, enum kv_op op)
         uint32_t room = g->descriptor.replica_count, full = 0;
         for (uint32_t i = 0; i < room; i++) full += peer_is_full(w->peers, g->descriptor.replicas[i].node);
         if (full > 0 && 2 * (room - full) <= room) return KV_NO_SPACE; /* one more could lose the quorum */
-        if (store_is_full(w->store)) return KV_THROTTLED;              /* until one with room leads: member.c */
+        if (siblings_node_is_full(w)) return KV_THROTTLED;             /* until one with room leads: member.c */
     }
     if (store_pressure(w->store) > 100 || log_is_busy(store_log(w->store))) return KV_BUSY;
     return log_is_short(store_log(w->store)) ? KV_NO_SPACE : KV_OK;

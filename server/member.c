@@ -7,6 +7,7 @@
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/rest.h"
+#include "server/siblings.h"
 
 /* Replicas that are gone get a successor under a new id (R4). Nothing is remembered: every
  * step follows from the descriptor and what the leader sees, so a new leader goes on where
@@ -328,7 +329,7 @@ void member_move(struct group *g, struct request *r)
 /* A leader without room would refuse what the others can hold, one without the role is about to leave. */
 static bool give_away(struct group *g, const struct raft_status *s, uint64_t now_ns)
 {
-    if (!store_is_full(g->w->store) && nodes_may_hold(g->w, g->w->node_id, g->id)) return false;
+    if (!siblings_node_is_full(g->w) && nodes_may_hold(g->w, g->w->node_id, g->id)) return false;
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
         const struct descriptor_replica *r = &g->descriptor.replicas[i];
         const struct raft_peer_status *p = peer_of(s, r->id);

@@ -1,4 +1,5 @@
 #include "server/pace.h"
+#include "server/siblings.h"
 
 #include <stdlib.h>
 
@@ -11,7 +12,7 @@ struct held { /* in r->memory, in place of the arguments */
 
 static uint64_t service_ns(const struct worker *w)
 {
-    return KV_SECONDS(1) / w->config->service_rate;
+    return KV_SECONDS(1) * siblings_count(w) / w->config->service_rate; /* each worker has its share */
 }
 
 /* What nodes ask among themselves, and what is asked of nodes, is not an operation of users. */

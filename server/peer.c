@@ -553,7 +553,7 @@ void peers_tick(struct peers *p, uint64_t now_ns)
                 struct peer_beat beat = {.sequence = peer->beat_sent,
                                          .wall_ms = env_wall_ms(p->w->env),
                                          .birthmark = peer_birthmark(p, p->w->node_id),
-                                         .full = store_is_full(p->w->store) || siblings_are_full(p->w),
+                                         .full = siblings_node_is_full(p->w),
                                          .workers = siblings_count(p->w)};
                 peer_put_beat(&peer->batch, &beat);
                 worker_turn(p->w);
@@ -805,7 +805,7 @@ bool peer_is_full(const struct peers *p, uint32_t node)
     const struct peer *peer = find(p, node);
     const struct peer_facts *f = siblings_facts(p->w, node);
     if (peer != NULL || f != NULL) return peer != NULL ? peer->is_full : f->is_full;
-    return node == p->w->node_id && store_is_full(p->w->store);
+    return node == p->w->node_id && siblings_node_is_full(p->w);
 }
 
 uint32_t peer_workers(const struct peers *p, uint32_t node)

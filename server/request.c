@@ -21,7 +21,6 @@
  * its effect is uncertain and nothing makes a repeat harmless. */
 
 enum {
-    LIMIT_HOT = 1000,  /* keys of one answer */
     SPARES_MAX = 4096, /* about 1 MiB */
     DEADLINES_MS = 50, /* how often all open requests are walked if none of them is parked */
     NEWS_MS = 20,      /* how long, so many times, news of a keyspace may take to come here */
@@ -334,7 +333,7 @@ static bool answer_locally(struct request *r)
         break;
     case KV_OP_KVHOT: {
         uint64_t limit = 0, keyspace = UINT32_MAX;
-        bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= LIMIT_HOT;
+        bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= REQUEST_HOT_MAX;
         if (r->body.arg_count > 1) good = good && kv_parse_u64(r->body.args[1], &keyspace) && keyspace <= UINT32_MAX;
         if (good) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text);
         else reply.err = KV_BAD_ARGUMENT;

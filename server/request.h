@@ -49,7 +49,8 @@ struct request {
     uint32_t range_epoch; /* READING: of the partition when it was routed there */
 };
 /* Thousands are open at a time, so each is met in memory again, not in the processor's cache. */
-enum { REQUEST_LINE_BYTES = 64 };
+enum { REQUEST_LINE_BYTES = 64,
+       REQUEST_HOT_MAX = 1000 }; /* keys of one answer to KVHOT */
 static_assert(sizeof(struct request) % REQUEST_LINE_BYTES == 0, "no line is shared by two");
 static inline __attribute__((always_inline)) void request_prefetch(const struct request *r)
 {

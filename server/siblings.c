@@ -44,7 +44,7 @@ static_assert(sizeof(struct frame_head) == 12, "as above");
 struct node_state { /* of the node, as worker 0 knows it */
     struct clock clock;
     uint64_t birthmark;
-    bool stopping, poisoned;
+    bool stopping, poisoned, full;
     uint32_t count;
     struct peer_facts nodes[KV_NODES_MAX];
 };
@@ -397,6 +397,7 @@ static void say_down(struct worker *w)
     now.clock.jumped = w->clock.jumped;
     now.birthmark = peer_birthmark(w->peers, w->node_id);
     now.stopping = w->stopping;
+    now.full = siblings_node_is_full(w);
     now.poisoned = w->poisoned;
     while (now.count < KV_NODES_MAX && peers_facts(w->peers, now.count, &now.nodes[now.count])) {
         now.nodes[now.count].backlog &= ~(uint64_t)0xfffff; /* roughly is enough */
@@ -457,11 +458,11 @@ bool siblings_lead(const struct worker *w)
     return false;
 }
 
-bool siblings_are_full(const struct worker *w)
+bool siblings_node_is_full(const struct worker *w)
 {
-    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++)
-        if (siblings_state(w, k)->full) return true;
-    return false;
+    bool full = store_is_full(w->store) || (!siblings_is_face(w) && w->siblings->node.full);
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) full = full || siblings_state(w, k)->full;
+    return full;
 }
 
 const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node)

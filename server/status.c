@@ -80,7 +80,7 @@ static struct reads reads_sum(const struct worker *w)
 
 static bool is_full(const struct worker *w)
 {
-    return store_is_full(w->store) || siblings_are_full(w);
+    return siblings_node_is_full(w);
 }
 
 static unsigned long line_id(struct kv_slice line)
