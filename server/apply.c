@@ -8,6 +8,7 @@
 #include "server/birth.h"
 #include "server/exec_directory.h"
 #include "server/group.h"
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
@@ -309,7 +310,8 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     for (uint32_t i = 0; is_directory && i < x->born_count; i++) birth_apply(g, &x->born[i]);
     if (applies) store_apply(w->store, g->id, index, e->term, g->clock_ms, ops, op_count);
     free(with_dedup);
-    if (is_directory) keyspaces_load(w);
+    if (is_directory && (!kv_op_is_of_jobs(c.op) || c.op == KV_OP_JOBSET)) keyspaces_load(w); /* it may undo a drain, or an alteration */
+    if (is_directory) jobs_changed(w);
     if (!applies) {
         if (waiting != NULL) request_fail(waiting, KV_CORRUPT, "this replica cannot apply it; it is committed");
         return false;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/nodes.h"
@@ -13,7 +14,7 @@
 enum { SLACK = 2,
        STEPS_MAX = 16 };
 
-static const char *const reasons[] = {"leave", "complete", "spread", "balance", "lead"};
+static const char *const reasons[] = {"leave", "complete", "shrink", "spread", "balance", "lead"};
 
 /* A number for its zone: that of the first node that says the same; one that says nothing is a zone of its own. */
 static uint32_t zone_of(const struct worker *w, const struct nodes_entry *node, uint32_t at)
@@ -26,7 +27,8 @@ static uint32_t zone_of(const struct worker *w, const struct nodes_entry *node, 
 /* A node that was removed has no replicas to speak of; should one show up there yet, it must leave. */
 static void node_see(const struct worker *w, const struct nodes_entry *node, uint32_t at, uint64_t now_ns, struct placement_node *out)
 {
-    bool leaves = node->state == KV_NODE_DRAINING || node->state == KV_NODE_REMOVED;
+    bool drains = node->state == KV_NODE_DRAINING && !jobs_is_paused(w, KV_JOB_DRAIN, node->id);
+    bool leaves = drains || node->state == KV_NODE_REMOVED;
     uint64_t gone_ns = node->id == w->node_id || node->state == KV_NODE_REMOVED ? 0 : peer_gone_ns(w->peers, node->id, now_ns);
     *out = (struct placement_node){.id = node->id,
                                    .zone = zone_of(w, node, at),
@@ -50,15 +52,32 @@ static uint32_t wanted(const struct worker *w, uint32_t keyspace, uint32_t left)
     return replicas < left ? replicas : left;
 }
 
-/* Busy: somebody is at it, or nobody could be asked. */
+/* Those that its keyspace names, by the numbers of zone_of(). */
+static uint64_t zones_of(const struct worker *w, const struct kv_keyspace *k)
+{
+    uint64_t zones = 0;
+    const struct nodes_entry *n;
+    for (uint32_t z = 0; k != NULL && z < k->zone_count; z++)
+        for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) /* KV_NODES_MAX of them at most */
+            if (kv_slice_eq(kv_str(n->zone), k->zones[z])) zones |= UINT64_C(1) << zone_of(w, n, i);
+    return zones;
+}
+
+/* Busy: somebody is at it, or nobody could be asked. Where an alteration is paused its replicas are right as they are. */
 static void partition_see(const struct worker *w, const struct partition *p, uint32_t left, struct placement_partition *out)
 {
     const struct descriptor *d = map_descriptor(p);
-    *out = (struct placement_partition){.id = p->id, .wanted = wanted(w, d->keyspace, left), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
+    const struct kv_keyspace *k = keyspaces_find(w, d->keyspace);
+    *out = (struct placement_partition){.id = p->id, .is_busy = map_leader(p) == 0 || d->frozen_merge != 0 || jobs_are_on(w, p->id)};
     for (uint32_t i = 0; i < d->replica_count; i++) {
         if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;
     }
+    bool is_paused = k != NULL && jobs_is_paused(w, KV_JOB_ALTER, k->id);
+    out->wanted = is_paused ? out->count : wanted(w, d->keyspace, left);
+    bool is_declared = k != NULL && k->replicas != 0; /* of `default` those that came by hand stay */
+    if (!is_declared && out->wanted < out->count) out->wanted = out->count;
+    out->zones = is_paused ? 0 : zones_of(w, k);
 }
 
 static void answered(struct request *r, const struct kv_reply *reply)
@@ -69,23 +88,37 @@ static void answered(struct request *r, const struct kv_reply *reply)
                 (int)(reply->detail.size < 80 ? reply->detail.size : 80), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
 }
 
-static void ask(struct worker *w, const struct placement_step *s)
+/* Whom a partition prefers as its leader is one entry of its log: it is asked for at once, and is no job. */
+static void prefer(struct worker *w, const struct placement_step *s)
 {
-    char text[3][24];
-    bool leads = s->reason == PLACEMENT_LEAD;
+    char text[2][24];
     struct request *r = request_make(w);
     if (r == NULL) return;
     snprintf(text[0], sizeof text[0], "%u", s->partition);
-    snprintf(text[1], sizeof text[1], "%u", leads ? s->to : s->from);
-    snprintf(text[2], sizeof text[2], "%u", s->to);
-    struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
-    JOURNAL(w->journal, main, INFO, "placement", "partition=%u reason=%s from=%u to=%u", s->partition, reasons[s->reason],
-            s->from, s->to);
+    snprintf(text[1], sizeof text[1], "%u", s->to);
+    struct kv_slice args[2] = {kv_str(text[0]), kv_str(text[1])};
+    JOURNAL(w->journal, main, INFO, "placement", "kind=lead partition=%u reason=lead from=%u to=%u", s->partition, s->from, s->to);
     r->done = answered;
     r->owner = w;
     r->internal = true;
-    r->body = (struct kv_request){.op = leads ? KV_OP_KVLEAD : KV_OP_KVMOVE, .args = args, .arg_count = leads ? 2 : 3, .keyspace = KV_KEYSPACE_DEFAULT};
+    r->body = (struct kv_request){.op = KV_OP_KVLEAD, .args = args, .arg_count = 2, .keyspace = KV_KEYSPACE_DEFAULT};
     request_start(r);
+}
+
+static void carry_out(struct worker *w, const struct placement_step *s)
+{
+    const struct partition *p = map_get(w, s->partition);
+    const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
+    if (s->reason == PLACEMENT_LEAD) prefer(w, s);
+    else if (d != NULL)
+        jobs_open(w, &(struct kv_job){.kind = KV_JOB_MOVE,
+                                      .partition = s->partition,
+                                      .keyspace = d->keyspace,
+                                      .from = s->from,
+                                      .to = s->to,
+                                      .range_epoch = d->range_epoch,
+                                      .conf_epoch = d->conf_epoch,
+                                      .reason = kv_str(reasons[s->reason])});
 }
 
 static void look(struct worker *w, uint64_t now_ns)
@@ -104,7 +137,7 @@ static void look(struct worker *w, uint64_t now_ns)
     uint32_t room = w->config->coordinator_moves > busy ? (uint32_t)w->config->coordinator_moves - busy : 0;
     if (room > STEPS_MAX) room = STEPS_MAX;
     uint32_t found = n == NULL || p == NULL || room == 0 ? 0 : placement_plan(n, nodes, p, count, SLACK, steps, room);
-    for (uint32_t i = 0; found != UINT32_MAX && i < found; i++) ask(w, &steps[i]); /* UINT32_MAX: no memory, next time */
+    for (uint32_t i = 0; found != UINT32_MAX && i < found; i++) carry_out(w, &steps[i]); /* UINT32_MAX: no memory, next time */
     free(n);
     free(p);
 }

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "client/base/text.h"
+#include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
 #include "server/peer.h"
@@ -92,17 +93,35 @@ static void leave_joint(struct group *g)
     propose(g, &d, "leave-joint");
 }
 
+/* Of the voters but one, how many there are and how many can be counted on. */
+static uint32_t healthy_without(const struct group *g, const struct raft_status *s, uint32_t lost, uint32_t *voters)
+{
+    uint32_t healthy = 0;
+    *voters = 0;
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
+        if (g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) continue;
+        if (i == lost) continue;
+        ++*voters;
+        const struct raft_peer_status *p = peer_of(s, g->descriptor.replicas[i].id);
+        healthy += g->descriptor.replicas[i].id == g->replica || (p != NULL && p->active && !g->lost[i]);
+    }
+    return healthy;
+}
+
 /* The healthy voters must make a quorum without the lost one, or nothing could commit. */
 static bool quorum_without(const struct group *g, const struct raft_status *s, uint32_t lost)
 {
-    uint32_t voters = 0, healthy = 0;
-    for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
-        if (g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) continue;
-        voters++;
-        const struct raft_peer_status *p = peer_of(s, g->descriptor.replicas[i].id);
-        healthy += i != lost && (g->descriptor.replicas[i].id == g->replica || (p != NULL && p->active && !g->lost[i]));
-    }
-    return 2 * healthy > voters;
+    uint32_t others, healthy = healthy_without(g, s, lost, &others);
+    return 2 * healthy > others + 1;
+}
+
+/* One that is there helps to decide that it goes; the others are on their own then. */
+static bool quorum_after(const struct group *g, const struct raft_status *s, uint32_t leaves)
+{
+    uint32_t others, healthy = healthy_without(g, s, leaves, &others);
+    const struct raft_peer_status *p = peer_of(s, g->descriptor.replicas[leaves].id);
+    bool helps = g->descriptor.replicas[leaves].id == g->replica || (p != NULL && p->active && !g->lost[leaves]);
+    return 2 * healthy > others && 2 * (healthy + helps) > others + 1;
 }
 
 /* The voter whose place a learner takes: the one it names, or, before there were moves, the one on its node. -1: none, it
@@ -194,9 +213,17 @@ static int on_node(const struct descriptor *d, uint32_t node, bool learner)
     return -1;
 }
 
-static enum kv_err end_replica(struct group *g, const struct raft_status *s, uint32_t from, const char **why)
+/* Of a runner that was deposed what it planned is of before; `as_of` 0: whatever it is. */
+static bool is_as_of(const struct descriptor *d, uint64_t as_of, const char **why)
+{
+    *why = "its replicas have changed since that was planned; ask again";
+    return as_of == 0 || as_of == d->conf_epoch;
+}
+
+static enum kv_err end_replica(struct group *g, const struct raft_status *s, uint32_t from, uint64_t as_of, const char **why)
 {
     struct descriptor d = g->descriptor;
+    if (!is_as_of(&d, as_of, why)) return KV_CONFLICT;
     int learner = on_node(&d, from, true), voter = on_node(&d, from, false);
     if (learner >= 0) { /* a move that is taken back */
         d.replicas[learner] = d.replicas[--d.replica_count];
@@ -206,7 +233,7 @@ static enum kv_err end_replica(struct group *g, const struct raft_status *s, uin
     *why = "no replica on that node";
     if (voter < 0) return KV_NOT_FOUND;
     *why = "without it the partition would have no quorum; next: add a replica elsewhere first";
-    if (s->conf.voter_count < 2 || !quorum_without(g, s, (uint32_t)voter)) return KV_CONDITION;
+    if (s->conf.voter_count < 2 || !quorum_after(g, s, (uint32_t)voter)) return KV_CONDITION;
     *why = "it leads, and hands over now; ask again in a moment";
     if (d.replicas[voter].id == g->replica) {
         lead_elsewhere(g);
@@ -217,16 +244,17 @@ static enum kv_err end_replica(struct group *g, const struct raft_status *s, uin
     return KV_OK;
 }
 
-static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, const char **why)
+static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, uint64_t as_of, const char **why)
 {
     const struct descriptor *d = &g->descriptor;
-    if (to == 0) return end_replica(g, s, from, why);
+    if (to == 0) return end_replica(g, s, from, as_of, why);
     int there = on_node(d, to, false), coming = on_node(d, to, true), goes = from == 0 ? -1 : on_node(d, from, false);
     *why = "a voter of it is on that node already";
     if (there >= 0) return from != 0 && goes < 0 ? KV_OK : KV_CONDITION; /* done before */
     raft_id succeeds = goes < 0 ? 0 : d->replicas[goes].id;
     *why = "another replica is on its way to that node";
     if (coming >= 0) return d->replicas[coming].succeeds == succeeds ? KV_OK : KV_CONDITION; /* asked before */
+    if (!is_as_of(d, as_of, why)) return KV_CONFLICT;
     *why = "no voter of it is on the node that it is to leave";
     if (from != 0 && goes < 0) return KV_NOT_FOUND;
     *why = "another replica is on its way to take that one's place";
@@ -254,13 +282,14 @@ static enum kv_err prefer(struct group *g, uint32_t node, const char **why)
 /* Asked for once; what follows is in the descriptor, so it goes on under any leader. */
 void member_move(struct group *g, struct request *r)
 {
-    uint64_t from, to;
+    uint64_t from, to, as_of = 0, sent, total;
     struct raft_status s;
     bool leads = r->body.op == KV_OP_KVLEAD;
     const char *why = leads ? "KVLEAD partition node" : "KVMOVE partition node node";
     raft_status(g->raft, env_now_ns(g->w->env), &s);
     enum kv_err err = KV_BAD_ARGUMENT;
-    bool parsed = kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to));
+    bool parsed = kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to)) &&
+                  (r->body.arg_count < 4 || kv_parse_u64(r->body.args[3], &as_of));
     if (leads) to = 0;
     if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from != to) {
         why = "its replicas are being changed; ask again in a moment";
@@ -268,13 +297,23 @@ void member_move(struct group *g, struct request *r)
                     g->applied < g->lead_index || g->descriptor.frozen_merge != 0;
         err = busy    ? KV_BUSY
               : leads ? prefer(g, (uint32_t)from, &why)
-                      : move(g, &s, (uint32_t)from, (uint32_t)to, &why);
+                      : move(g, &s, (uint32_t)from, (uint32_t)to, as_of, &why);
     }
     if (err != KV_OK) {
         request_fail(r, err, why);
         return;
     }
-    request_finish(r, &(struct kv_reply){.value = kv_str("+OK\r\n"), .node = g->w->node_id, .partition = g->id});
+    struct kv_buf value = {0};
+    int coming = leads ? -1 : on_node(&g->descriptor, (uint32_t)to, true);
+    if (coming >= 0 && transfer_progress(g, g->descriptor.replicas[coming].id, &sent, &total)) {
+        resp_put_array(&value, 2);
+        resp_put_integer(&value, (int64_t)sent);
+        resp_put_integer(&value, (int64_t)total);
+    } else {
+        resp_put_status(&value, "OK");
+    }
+    request_finish(r, &(struct kv_reply){.value = kv_buf_slice(&value), .node = g->w->node_id, .partition = g->id});
+    kv_buf_free(&value);
 }
 
 /* A leader without room would refuse what the others can hold. */

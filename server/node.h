@@ -13,6 +13,7 @@
 struct group;
 struct partition;
 struct host;
+struct jobs;
 struct keyspaces;
 struct nodes;
 struct peers;
@@ -76,6 +77,7 @@ struct worker {
     uint64_t turns, read_turn;    /* turn counter, and the last turn that served a read (R5) */
     struct keyspaces *keyspaces;  /* what partition 0 says there is */
     struct nodes *nodes;          /* who belongs to the cluster */
+    struct jobs *placements;      /* changes of placement that it runs while it leads partition 0 (jobs.h) */
     struct scan_cursors *cursors; /* SCAN handles (fan.c) */
 
     struct exec exec;        /* reused for every command */

@@ -8,8 +8,9 @@
  * coordinates next comes to the same plan, and one that was half carried out is gone on with.
  *
  * In this order, each step on the result of those before:
- *   leave      a replica on a node that is dead or to be drained goes to a node that may take it
+ *   leave      a replica on a node that is dead or to be drained, or outside its partition's zones, goes to a node that may take it
  *   complete   a partition with too few replicas gets another
+ *   shrink     one with too many loses one: of the fullest zone, on the node with the most, not whom it prefers as leader
  *   spread     two replicas in one zone, and a zone without one: one of them goes there
  *   balance    from the nodes with the most replicas to those with the fewest, until they differ by at most one
  *   lead       likewise for whom the descriptors prefer as leaders
@@ -20,22 +21,28 @@
 enum { PLACEMENT_REPLICAS_MAX = 16 };
 
 struct placement_node {
-    uint32_t id;      /* not 0 */
-    uint32_t zone;    /* failure domain, a number below the count of nodes; all different where none are named */
-    bool may_take;    /* it is there, and neither cordoned nor drained */
-    bool must_leave;  /* drained, or dead for long enough */
+    uint32_t id;     /* not 0 */
+    uint32_t zone;   /* failure domain, a number below the count of nodes; all different where none are named */
+    bool may_take;   /* it is there, and neither cordoned nor drained */
+    bool must_leave; /* drained, or dead for long enough */
 };
 struct placement_partition {
     uint32_t id;
-    uint32_t wanted;  /* replicas */
+    uint32_t wanted; /* replicas */
     uint32_t count;
     uint32_t nodes[PLACEMENT_REPLICAS_MAX]; /* of the voters, the preferred leader first */
-    bool is_busy;     /* its replicas are being changed: counted as it is, left alone */
+    bool is_busy;                           /* its replicas are being changed: counted as it is, left alone */
+    uint64_t zones;                         /* a bit for each below 64 where its replicas may be; 0: anywhere */
 };
-enum placement_reason { PLACEMENT_LEAVE, PLACEMENT_COMPLETE, PLACEMENT_SPREAD, PLACEMENT_BALANCE, PLACEMENT_LEAD };
+enum placement_reason { PLACEMENT_LEAVE,
+                        PLACEMENT_COMPLETE,
+                        PLACEMENT_SHRINK,
+                        PLACEMENT_SPREAD,
+                        PLACEMENT_BALANCE,
+                        PLACEMENT_LEAD };
 struct placement_step {
     enum placement_reason reason;
-    uint32_t partition, from, to; /* nodes; from 0: another replica. LEAD: `to` is to be preferred */
+    uint32_t partition, from, to; /* nodes; from 0: another replica; to 0: one less. LEAD: `to` is to be preferred */
 };
 
 /* Writes up to `steps_max` steps, most urgent first, and returns how many; at most one for each partition. Unknown nodes

@@ -8,6 +8,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/merge.h"
@@ -253,6 +254,12 @@ static bool answer_locally(struct request *r)
     switch (r->body.op) {
     case KV_OP_KVMAP: status_map(w, &text); break;
     case KV_OP_KVSTATUS: status_json(w, &text); break;
+    case KV_OP_KVLEFT: {
+        uint64_t id;
+        if (kv_parse_u64(r->body.args[0], &id) && id <= UINT32_MAX) kv_buf_printf(&text, "%u", jobs_left(w, (uint32_t)id));
+        else reply.err = KV_BAD_ARGUMENT;
+        break;
+    }
     case KV_OP_KVPING:
         if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
         break;
@@ -454,7 +461,11 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     struct partition *p = NULL;
     struct kv_slice key = {0};
     if (w->map_is_stale) map_settle(w);
-    if (refuse_removal(r)) return;
+    if (refuse_removal(r) || jobs_refuse(r)) return;
+    if (info->kind == KV_OP_KIND_A) { /* was for another node, whose link broke */
+        request_fail(r, KV_UNAVAILABLE, NULL);
+        return;
+    }
     bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;

@@ -117,6 +117,17 @@ bool transfer_active(const struct group *g, raft_id to)
     return false;
 }
 
+bool transfer_progress(const struct group *g, raft_id to, uint64_t *sent, uint64_t *total)
+{
+    for (const struct transfer *t = g->transfers; t != NULL; t = t->next) {
+        if (t->to != to || !t->exported) continue;
+        *sent = t->offset;
+        *total = t->export.out.bytes;
+        return true;
+    }
+    return false;
+}
+
 void transfer_send(struct group *g, raft_id to)
 {
     uint32_t node = group_node_of(g, to);

@@ -9,6 +9,7 @@
 #include "server/auth.h"
 #include "server/coordinator.h"
 #include "server/host.h"
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
@@ -346,7 +347,8 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     err = KV_NO_SPACE;
     w->auth = auth_create(w);
     w->keyspaces = keyspaces_create(w);
-    if (w->auth == NULL || w->keyspaces == NULL) goto fail;
+    w->placements = jobs_create(w);
+    if (w->auth == NULL || w->keyspaces == NULL || w->placements == NULL) goto fail;
     err = peers_create(w, &w->peers);
     if (err == KV_OK) err = host_create(w, &w->host);
     if (err == KV_OK) err = open_groups(w, why, why_size);
@@ -465,6 +467,7 @@ static void tick(struct env_timer *t)
     if (!w->poisoned) rest_tick(w, now);
     bool yields = poison_step(w, now);
     map_tick(w, now);
+    jobs_tick(w, now);
     coordinator_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
@@ -530,6 +533,7 @@ void worker_destroy(struct worker *w)
     peers_destroy(w->peers);
     auth_destroy(w->auth);
     keyspaces_destroy(w->keyspaces);
+    jobs_destroy(w->placements);
     nodes_destroy(w->nodes);
     fan_free_cursors(w);
     exec_free(&w->exec);

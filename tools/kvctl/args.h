@@ -35,10 +35,13 @@
     X("delimiter", 0, "C", "list: what ends a key's label (default /)")                            \
     X("default", 0, "GROUP", "list: where labels go that no group lists (default: refused)")       \
     X("at", 0, "KEY", "where the new partition begins")                                            \
+    X("zones", 0, "Z,..", "where its replicas may be; any: anywhere")                              \
+    X("no-wait", 0, "", "return as soon as the job is there")                                      \
+    X("force", 0, "", "jobs of the keyspace that are under way end too")                           \
     X("yes", 0, "NAME", "the keyspace's name once more, instead of typing it")
 
 enum { ARGS_WORDS_MAX = 1024,
-       ARGS_OPTIONS_MAX = 32,
+       ARGS_OPTIONS_MAX = 40,
        ARGS_WHY_BYTES = 256 };
 struct args_option {
     const char *name;
