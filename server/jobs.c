@@ -239,6 +239,8 @@ static bool is_due(const struct jobs *jobs, const struct kv_job *j)
 static void look_at(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
 {
     bool is_claimed = run->fence != 0 && run->fence == j->fence && j->state != KV_JOB_QUEUED;
+    if (run->state != j->state) run->again_ns = 0;
+    run->state = j->state;
     if (run->asks || now_ns < run->again_ns) return;
     if (is_claimed) {
         jobs_drive(jobs, run, j, now_ns);

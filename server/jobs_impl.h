@@ -12,7 +12,8 @@ struct run {        /* what this node does about an open job; forgotten with its
     uint64_t id;    /* 0: free */
     uint64_t fence; /* of this reign's claim; 0: not claimed yet */
     uint64_t claimed_ns, again_ns, stepped_ns;
-    bool asks;                  /* a request is under way; its end is always heard of */
+    enum kv_job_state state; /* as last seen: a change of it is acted on at once */
+    bool asks;              /* a request is under way; its end is always heard of */
     bool has_asked;             /* for what the job is about, in this reign */
     bool is_seen;               /* open, as of the rows last read */
     enum kv_err err;            /* of the last thing asked for */

@@ -15,6 +15,7 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
+ *   jobs                  cluster_jobs.c
  *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
  *                         of which the lower has been split since (R9); a partition's epoch means one range; one that was
  *                         absorbed serves nothing anywhere
@@ -91,6 +92,7 @@ static bool group_check(struct cluster *c, const struct node *n, const struct gr
         a->conf_epoch = g->descriptor.conf_epoch;
         a->conf_index = a->conf_epoch == 1 ? 0 : g->applied;
     }
+    job_epochs_see(a, &g->descriptor);
     if (g->descriptor.frozen_merge != 0) a->frozen = g->descriptor;
     if (descriptor_is_joint(&g->descriptor) && g->descriptor.conf_epoch > a->joint_epoch) {
         a->joint_epoch = g->descriptor.conf_epoch;
@@ -179,6 +181,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
             if (!group_check(c, n, g, why, why_size)) return false;
+        if (!jobs_check(c, n, why, why_size)) return false;
     }
     return true;
 }
@@ -366,7 +369,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         return false;
     }
     if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size) ||
-        !all_led(c, why, why_size))
+        !all_led(c, why, why_size) || !cluster_jobs_over(c, why, why_size))
         return false;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         uint32_t cursor = 0;

@@ -20,12 +20,15 @@ struct node { /* what outlives a process */
     enum kv_err join_err;
     bool stop_wanted;
     uint64_t checkpoints_seen;
+    uint64_t jobs_applied, jobs_life; /* of its replica of partition 0, when jobs were looked at */
     char why[256];
 };
 
 enum { GROUPS_MAX = 256,
        POINTS_PER_GROUP = 1 << 14,
-       TERMS_PER_GROUP = 1 << 8 };
+       TERMS_PER_GROUP = 1 << 8,
+       EPOCHS_PER_GROUP = 1 << 8,
+       JOBS_SEEN = 1 << 12 };
 /* What is known of a group for the whole run, whoever dies meanwhile. Both are rings: old
  * ones are overwritten. */
 struct annals {
@@ -41,6 +44,11 @@ struct annals {
     uint64_t counted;         /* the highest index a leader counted as committed */
     struct descriptor frozen; /* as last seen frozen for a merge */
     uint32_t joint_epoch;     /* the last joint descriptor seen */
+    struct epoch_seen {
+        uint32_t conf_epoch;
+        uint16_t nodes; /* bits */
+        bool is_whole;  /* voters alone */
+    } epochs[EPOCHS_PER_GROUP];
     uint32_t conf_epoch;      /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;
 };
@@ -52,11 +60,20 @@ struct cluster {
     struct keys_allowed allowed;
     uint8_t allowed_keys[1][CHANNEL_KEY_BYTES];
     struct annals *annals[GROUPS_MAX];
+    struct job_seen {
+        uint64_t id, fence, applied;
+        uint32_t state;
+    } jobs[JOBS_SEEN];
     uint64_t checks;
     uint32_t busy_node; /* whose leader counted an entry last; 0: none yet */
 };
 
 struct annals *annals_of(struct cluster *c, uint32_t group); /* NULL: none is kept */
+/* cluster_jobs.c */
+bool jobs_check(struct cluster *c, struct node *n, char *why, size_t why_size);
+void job_epochs_see(struct annals *a, const struct descriptor *d);
+uint64_t cluster_job_open(struct cluster *c, uint32_t node, uint64_t drawn); /* one of those that its replica knows; 0: none */
+bool cluster_jobs_over(const struct cluster *c, char *why, size_t why_size);
 /* cluster_promises.c */
 bool promises_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size);
 
