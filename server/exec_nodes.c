@@ -391,8 +391,8 @@ static void set_state(struct exec *x, const struct kv_slice *a, uint32_t n, stru
         exec_deny(x, KV_BAD_ARGUMENT, "not a node id and one of up, cordoned, draining, removed");
         return;
     }
-    if (n == 3 && !exec_word(a[2], "JOB")) {
-        exec_deny(x, KV_BAD_ARGUMENT, "KSNODE id state [JOB]");
+    if (n == 3 && !exec_word(a[2], "JOB") && !exec_word(a[2], "FORCE")) {
+        exec_deny(x, KV_BAD_ARGUMENT, "KSNODE id state [JOB | FORCE]");
         return;
     }
     if (!roll_load(x, arena, r)) return;

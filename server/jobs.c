@@ -355,6 +355,7 @@ bool jobs_refuse(struct request *r)
     const struct group *g = worker_group(w, KV_PARTITION_SYSTEM);
     uint64_t id;
     char text[160];
+    if (jobs_refuse_drain(r)) return true;
     if (r->body.op != KV_OP_JOBSET || kv_slice_eq(r->body.args[1], kv_str("resume")) || g == NULL || !group_leads(g)) return false;
     if (!kv_parse_u64(r->body.args[0], &id)) return false;
     struct kv_arena arena = {0};

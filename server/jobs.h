@@ -18,7 +18,7 @@ void jobs_open(struct worker *w, const struct kv_job *wanted);
 bool jobs_are_on(const struct worker *w, uint32_t partition);
 bool jobs_is_paused(const struct worker *w, enum kv_job_kind kind, uint32_t number); /* a drain, by node; an alteration, by keyspace */
 
-/* JOBSET that would take back what cannot be any more. True: it has been refused. */
+/* JOBSET that would take back what cannot be any more, a drain that could not end. True: it has been refused. */
 struct request;
 bool jobs_refuse(struct request *r);
 /* KVLEFT: replicas of a keyspace that this node still has. */

@@ -7,6 +7,7 @@
 #include "server/map.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/request.h"
 
 /* What each kind of job does next, from what descriptors show. The map may be behind, never ahead: what seems not done is asked for again,
  * and whoever is asked knows that it is done. What is asked for names an epoch, so it takes effect on that alone. */
@@ -215,6 +216,34 @@ static bool has_place(const struct worker *w, const struct descriptor *d)
     for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++)
         if (n->state == KV_NODE_UP && !holds(d, n->id)) return true;
     return false;
+}
+
+/* By the map of the node that is asked, as for a removal. */
+bool jobs_refuse_drain(struct request *r)
+{
+    enum { NAMED = 6 };
+    const struct worker *w = r->w;
+    const struct partition *p;
+    const struct nodes_entry *n;
+    uint64_t id;
+    uint32_t stuck = 0;
+    char names[NAMED * 12 + 4] = "", text[320];
+    size_t size = 0;
+    if (r->body.op != KV_OP_KSNODE || r->body.arg_count != 3 || !kv_slice_eq(r->body.args[1], kv_str("draining")) ||
+        !kv_slice_eq(r->body.args[2], kv_str("JOB")) || !kv_parse_u64(r->body.args[0], &id) || id > UINT32_MAX)
+        return false;
+    n = nodes_find(w, (uint32_t)id);
+    if (n == NULL || n->state == KV_NODE_DRAINING || n->state == KV_NODE_REMOVED) return false;
+    for (uint32_t i = 0; (p = map_at(w, i)) != NULL; i++) {
+        const struct descriptor *d = map_descriptor(p);
+        if (!holds(d, (uint32_t)id) || has_place(w, d)) continue;
+        if (stuck++ < NAMED) size += (size_t)snprintf(names + size, sizeof names - size, "%s%u", stuck > 1 ? ", " : "", d->id);
+    }
+    if (stuck == 0) return false;
+    (void)snprintf(text, sizeof text, "%u partition%s of node %u ha%s no other node to go to (%s%s); next: add a node, or kvctl node drain %u --force waits for one", stuck,
+                   stuck == 1 ? "" : "s", (uint32_t)id, stuck == 1 ? "s" : "ve", names, stuck > NAMED ? " .." : "", (uint32_t)id);
+    request_fail(r, KV_CONDITION, text);
+    return true;
 }
 
 static void drive_drain(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)

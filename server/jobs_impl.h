@@ -12,8 +12,8 @@ struct run {        /* what this node does about an open job; forgotten with its
     uint64_t id;    /* 0: free */
     uint64_t fence; /* of this reign's claim; 0: not claimed yet */
     uint64_t claimed_ns, again_ns, stepped_ns;
-    enum kv_job_state state; /* as last seen: a change of it is acted on at once */
-    bool asks;              /* a request is under way; its end is always heard of */
+    enum kv_job_state state;    /* as last seen: a change of it is acted on at once */
+    bool asks;                  /* a request is under way; its end is always heard of */
     bool has_asked;             /* for what the job is about, in this reign */
     bool is_seen;               /* open, as of the rows last read */
     enum kv_err err;            /* of the last thing asked for */
@@ -47,6 +47,8 @@ void jobs_ask(struct jobs *jobs, struct run *run, const struct jobs_ask *a);
 /* How it stands, if that is new; an end is final. */
 void jobs_step(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t done, uint64_t total, const char *unit, const char *note);
 void jobs_end(struct jobs *jobs, struct run *run, const struct kv_job *j, enum kv_job_state state, enum kv_err err, const char *note);
+/* KSNODE that drains a node of which a partition has nowhere to go, unless it is forced. True: it has been refused. */
+bool jobs_refuse_drain(struct request *r);
 /* jobs_drive.c: the next thing about a job that is claimed. */
 void jobs_drive(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns);
 #endif

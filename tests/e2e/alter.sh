@@ -49,3 +49,10 @@ cluster start 4 >/dev/null || die "start 4"
 kvctl job wait "$d" --timeout 60s >/dev/null 2>"$T/wait" || die "the drop: $(cat "$T/wait")"
 left() { for i in 1 2 3 4 5; do kvctl node show $i | jq '[.groups[] | select(.keyspace == 2)] | length'; done | awk '{ n += $1 } END { print n }'; }
 expect "nothing of it is left" 0 "$(left)"
+
+# A drain that could not end is not begun.
+for i in 2 3 4 5; do kvctl node cordon $i >/dev/null || die "cordon $i"; done
+kvctl node drain 1 2>"$T/drain"
+expect "a drain with nowhere to go: exit" 4 $?
+grep -q 'of node 1 .* no other node to go to' "$T/drain" || die "a drain with nowhere to go: $(cat "$T/drain")"
+expect "the node stays up" up "$(kvctl node list -o json | jq -r 'select(.id == 1).state')"

@@ -37,7 +37,7 @@
     X("at", 0, "KEY", "where the new partition begins")                                            \
     X("zones", 0, "Z,..", "where its replicas may be; any: anywhere")                              \
     X("no-wait", 0, "", "return as soon as the job is there")                                      \
-    X("force", 0, "", "jobs of the keyspace that are under way end too")                           \
+    X("force", 0, "", "drop: end its jobs too; drain: wait for nodes to come")                     \
     X("yes", 0, "NAME", "the keyspace's name once more, instead of typing it")
 
 enum { ARGS_WORDS_MAX = 1024,

@@ -55,7 +55,7 @@ const struct command commands[] = {
     {"node token", "", "make a token that lets one new node join", "ttl", "kvctl node token --ttl 1h", 0, 0, node_token_run, true},
     {"node cordon", "ID", "the node gets no new replicas", "dry-run", "kvctl node cordon 4", 1, 1, node_state_run, true},
     {"node uncordon", "ID", "it may have some again; ends a drain too", "dry-run", "kvctl node uncordon 4", 1, 1, node_state_run, true},
-    {"node drain", "ID", "its replicas go to other nodes; prints those that are left", "dry-run", "kvctl node drain 4 --dry-run", 1, 1,
+    {"node drain", "ID", "its replicas go to other nodes, as a job; refused if one has nowhere to go", "dry-run force", "kvctl node drain 4 --dry-run", 1, 1,
      node_state_run, true},
     {"node remove", "ID", "the node, without replicas by now, leaves the cluster for good", "dry-run", "kvctl node remove 4", 1, 1,
      node_state_run, true},

@@ -118,7 +118,7 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
     const char *before = kv_node_state_text(nodes[at].state);
     if (to == KV_NODE_DRAINING || to == KV_NODE_REMOVED) stuck = blockers(k, nodes, node_count, id, &replicas, &list);
     nodes_free(nodes, node_count);
-    struct kv_slice args[3] = {kv_str(words[0]), kv_str(kv_node_state_text(to)), kv_str("JOB")};
+    struct kv_slice args[3] = {kv_str(words[0]), kv_str(kv_node_state_text(to)), kv_str(args_get(a, "force") != NULL ? "FORCE" : "JOB")};
     bool is_blocked = to == KV_NODE_REMOVED && replicas > 0;
     if (!is_dry && !is_blocked && kv_command(k->kv, KV_OP_KSNODE, args, to == KV_NODE_DRAINING ? 3 : 2, &r) != KV_OK) {
         kv_buf_free(&list);
