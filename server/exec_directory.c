@@ -481,11 +481,66 @@ static bool check_zones(struct exec *x, const struct kv_keyspace *k)
     return true;
 }
 
-static bool same_labels(const struct kv_keyspace *a, const struct kv_keyspace *b)
+static const struct kv_label *label_of(const struct kv_label_group *g, struct kv_slice text)
 {
-    bool same = a->rule.label_count == b->rule.label_count && a->group_count == b->group_count;
-    for (uint32_t i = 0; same && i < a->rule.label_count; i++) same = kv_slice_eq(a->rule.labels[i].text, b->rule.labels[i].text);
-    return same;
+    for (uint32_t i = 0; i < g->label_count; i++)
+        if (kv_slice_eq(g->labels[i].text, text)) return &g->labels[i];
+    return NULL;
+}
+
+static const struct kv_label_group *group_of(const struct kv_keyspace *k, struct kv_slice name)
+{
+    for (uint32_t i = 0; i < k->group_count; i++)
+        if (kv_slice_eq(k->groups[i].name, name)) return &k->groups[i];
+    return NULL;
+}
+
+/* No label leaves its group: its keys would have no place. */
+static bool keeps_labels(struct exec *x, const struct kv_keyspace *old, const struct kv_keyspace *k)
+{
+    for (uint32_t i = 0; i < old->group_count; i++) {
+        const struct kv_label_group *g = &old->groups[i], *same = group_of(k, g->name);
+        if (same == NULL) return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' cannot be taken away; next: keep it", SHOWN(g->name));
+        for (uint32_t n = 0; n < g->label_count; n++)
+            if (label_of(same, g->labels[n].text) == NULL)
+                return exec_deny(x, KV_BAD_ARGUMENT, "label '%.*s' cannot leave group '%.*s': its keys would have no place; next: keep it",
+                                 SHOWN(g->labels[n].text), SHOWN(g->name));
+    }
+    return true;
+}
+
+/* Old labels keep their numbers, new ones get those behind: so they lie in the last partition, group by group. */
+static bool number_new(struct exec *x, const struct kv_keyspace *old, struct kv_keyspace *k, struct kv_arena *arena, bool *grows)
+{
+    uint32_t next = old->rule.label_count + old->rule.has_rest;
+    *grows = false;
+    for (uint32_t i = 0; i < k->group_count; i++) {
+        const struct kv_label_group *g = &k->groups[i], *before = group_of(old, g->name);
+        for (uint32_t n = 0; n < g->label_count; n++) {
+            const struct kv_label *was = before == NULL ? NULL : label_of(before, g->labels[n].text);
+            *grows = *grows || was == NULL;
+            g->labels[n].bucket = was != NULL ? was->bucket : (uint16_t)next++;
+        }
+    }
+    if (*grows && old->rule.has_rest)
+        return exec_deny(x, KV_CONDITION, "labels that nobody listed live in group '%.*s', and may have keys there; next: create another keyspace, export and import",
+                         SHOWN(old->default_group));
+    k->rest = old->rest;
+    if (kv_keyspace_rule(k, arena) == KV_OK) return true;
+    x->failed = KV_IO; /* duplicates were refused before: memory */
+    return false;
+}
+
+static bool check_groups(struct exec *x, const struct kv_keyspace *old, struct kv_keyspace *k, struct kv_arena *arena, bool *grows)
+{
+    *grows = false;
+    if (old->kind != KV_KEY_LIST) return true;
+    uint32_t partitions = k->partitions; /* as they were at creation */
+    if (k->delimiter != old->delimiter || !kv_slice_eq(k->default_group, old->default_group))
+        return exec_deny(x, KV_BAD_ARGUMENT, "neither delimiter nor default group can change; next: create another keyspace, export and import");
+    if (!check_list(x, k) || !keeps_labels(x, old, k)) return false;
+    k->partitions = partitions;
+    return number_new(x, old, k, arena, grows);
 }
 
 /* What of it cannot change is refused by name. */
@@ -496,8 +551,6 @@ static bool check_alter(struct exec *x, const struct kv_keyspace *old, const str
         return exec_deny(x, KV_BAD_ARGUMENT, "'%.*s' is a %s keyspace and cannot become a %s one; next: create another, export and import",
                          SHOWN(old->name), kv_key_kind_text(old->kind), kv_key_kind_text(k->kind));
     if (old->id != k->id) return exec_deny(x, KV_CONDITION, "'%.*s' is another keyspace by now; next: kvctl keyspace show it", SHOWN(old->name));
-    if (!same_labels(old, k))
-        return exec_deny(x, KV_BAD_ARGUMENT, "the groups of a list keyspace cannot be altered yet; next: create another, export and import");
     if (k->replicas == 0) return exec_deny(x, KV_BAD_ARGUMENT, "a keyspace has at least one replica");
     if (!exec_nodes_in(x, k->zones, k->zone_count, &nodes)) return false;
     if (k->replicas > nodes && k->zone_count == 0)
@@ -527,8 +580,10 @@ static void alter(struct exec *x, const struct kv_slice *a, struct kv_arena *are
     struct kv_keyspace old, k;
     struct exec_board b;
     if (!check_name(x, "keyspace", a[0])) return;
-    if (a[1].size > WANTED_BYTES_MAX || kv_keyspace_decode(a[1], arena, &k) != KV_OK) {
-        exec_deny(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse");
+    enum kv_err err = a[1].size > WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, &k);
+    if (err != KV_OK) {
+        if (err == KV_CONFLICT) refuse_twice(x, &k);
+        else exec_deny(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse, or is over a limit: %d labels, %d bytes a label", KV_LABELS_MAX, KV_LABEL_BYTES_MAX);
         return;
     }
     if (kv_slice_eq(a[0], exec_keyspace_default.name)) {
@@ -541,16 +596,22 @@ static void alter(struct exec *x, const struct kv_slice *a, struct kv_arena *are
         return;
     }
     struct kv_job j = {.kind = KV_JOB_ALTER, .keyspace = old.id, .name = old.name, .before = e.value.payload, .unit = kv_str("partitions"), .reason = kv_str("asked for")};
-    if (!check_alter(x, &old, &k) || !exec_board_load(x, &b) || !supersede(x, &b, old.id, arena) || !exec_job_open(x, &b, &j) || !exec_board_put(x, &b))
-        return;
-    old.replicas = k.replicas;
-    old.zone_count = k.zone_count;
-    memcpy(old.zones, k.zones, sizeof old.zones);
-    struct kv_buf bytes = {0};
-    kv_keyspace_encode(&old, &bytes);
-    if (bytes.failed) x->failed = KV_IO;
-    else if (exec_put(x, &e.key, kv_buf_slice(&bytes), 0, 0) && touch_names(x)) reply_keyspace(x, &old);
-    kv_buf_free(&bytes);
+    struct kv_buf now = {0}, then = {0};
+    bool grows;
+    if (!check_alter(x, &old, &k) || !check_groups(x, &old, &k, arena, &grows) || !exec_board_load(x, &b) || !supersede(x, &b, old.id, arena)) return;
+    struct kv_keyspace next = old;
+    next.replicas = k.replicas;
+    next.zone_count = k.zone_count;
+    memcpy(next.zones, k.zones, sizeof next.zones);
+    kv_keyspace_encode(&next, &now);
+    next.groups = k.groups;
+    next.group_count = k.group_count;
+    kv_keyspace_encode(&next, &then);
+    if (grows) j.after = kv_buf_slice(&then); /* whoever knew the labels before their partition does would be refused there */
+    if (now.failed || then.failed) x->failed = KV_IO;
+    else if (exec_job_open(x, &b, &j) && exec_board_put(x, &b) && exec_put(x, &e.key, kv_buf_slice(&now), 0, 0) && touch_names(x)) reply_keyspace(x, &next);
+    kv_buf_free(&now);
+    kv_buf_free(&then);
 }
 
 void exec_ksalter(struct exec *x, const struct kv_slice *a, uint32_t n)

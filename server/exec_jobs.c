@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "client/base/endian.h"
+#include "client/base/mutant.h"
 #include "server/exec_directory.h"
 #include "server/exec_impl.h"
 #include "server/exec_nodes.h"
@@ -194,7 +195,7 @@ static bool wanted(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
     if (a[1].size > JOB_BYTES_MAX || kv_job_decode(a[1], arena, j) != KV_OK)
         return exec_deny(x, KV_BAD_ARGUMENT, "the job's description does not parse, or a text of it is over %d bytes", KV_JOB_TEXT_BYTES_MAX);
     if (!kv_job_kind_parse(a[0], &kind) || kind != j->kind) return exec_deny(x, KV_BAD_ARGUMENT, "it is no job of that kind");
-    j->unit = j->note = j->before = kv_slice(NULL, 0);
+    j->unit = j->note = j->before = j->after = kv_slice(NULL, 0);
     j->total = j->result = 0;
     j->error = KV_OK;
     switch (j->kind) {
@@ -228,7 +229,7 @@ static bool check_targets(struct exec *x, const struct kv_job *j, struct kv_aren
     for (uint32_t i = 0, count = targets_of(j, targets); i < count; i++) {
         uint64_t id;
         if (!exec_job_on(x, targets[i].what, targets[i].number, &id)) return false;
-        if (id == 0) continue;
+        if (id == 0 || MUTANT(job_target_shared)) continue;
         if (!exec_job_load(x, id, arena, there)) return false;
         *is_there = same(j, there);
         if (*is_there) return true;
@@ -319,6 +320,8 @@ static void step(struct exec *x, const struct kv_slice *a, struct kv_arena *aren
         else exec_deny(x, KV_CONDITION, "job %" PRIu64 " is %s", j.id, kv_job_state_text(j.state));
         return;
     }
+    bool commits = j.kind == KV_JOB_ALTER && j.after.size > 0 && j.result == 0 && s.result != 0;
+    if (commits && !exec_keyspace_restore(x, j.name, j.after)) return;
     j.done = s.done;
     j.total = s.total;
     j.unit = s.unit;
@@ -369,6 +372,7 @@ static bool cancel_job(struct exec *x, struct exec_board *b, struct kv_job *j)
         if (!exec_node_undrain(x, j->from)) return false;
         break;
     case KV_JOB_ALTER:
+        if (j->result != 0) return exec_deny(x, KV_CONDITION, "the new labels are in use by now; it cannot be cancelled");
         if (!exec_keyspace_restore(x, j->name, j->before)) return false;
         break;
     case KV_JOB_MOVE:

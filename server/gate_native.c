@@ -194,7 +194,7 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
             return KV_OK;
         }
         if (err != KV_OK) return err;
-        if (n->node == 0 && (r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME || r.op == KV_OP_JOBCLAIM || r.op == KV_OP_JOBSTEP)) {
+        if (n->node == 0 && (r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME || r.op == KV_OP_JOBCLAIM || r.op == KV_OP_JOBSTEP || r.op == KV_OP_KVLABELS)) {
             struct kv_reply reply = {.id = r.id, .err = KV_DENIED, .detail = kv_str("only a node asks that, for itself")};
             native_reply(g, &reply);
             return KV_OK;

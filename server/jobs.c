@@ -103,6 +103,7 @@ static void numbers_take(struct run *run, enum kv_op op, struct kv_slice value)
 {
     struct resp_value v;
     if (resp_next(&value, SIZE_MAX, &v) != KV_OK) return;
+    run->has_listed = run->has_listed || op == KV_OP_KVLABELS;
     if (op == KV_OP_KVLEFT && v.type == RESP_BULK) {
         uint64_t left;
         if (!kv_parse_u64(v.text, &left)) return;

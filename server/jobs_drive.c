@@ -111,7 +111,7 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
     bool is_met = !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
     bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S);
     bool gives_up = j->automatic && j->to != 0 && (is_no_place(w, j->to, now_ns) || is_fruitless);
-    if (is_met) {
+    if (is_met || (r.learner && MUTANT(job_done_early))) {
         jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");
         return;
     }
@@ -273,6 +273,73 @@ static bool is_in_zones(const struct worker *w, const struct kv_keyspace *k, uin
     return k->zone_count == 0;
 }
 
+/* ---- labels that a list keyspace gains ---- */
+
+static const struct partition *last_of(const struct worker *w, uint32_t keyspace)
+{
+    struct kv_key end;
+    kv_key_end(KV_KEY_LIST, keyspace, &end);
+    const struct partition *p = map_ending(w, kv_key_slice(&end));
+    return p != NULL && map_descriptor(p)->keyspace == keyspace ? p : NULL;
+}
+
+/* First its partition knows them, then everybody. */
+static void teach(struct jobs *jobs, struct run *run, const struct kv_job *j, const struct kv_keyspace *after)
+{
+    const struct partition *p = last_of(jobs->w, j->keyspace);
+    if (run->has_listed) {
+        struct kv_job s = *j;
+        s.result = 1;
+        jobs_step(jobs, run, &s, j->done, j->total, "partitions", "its labels are listed");
+        return;
+    }
+    if (p == NULL || run->asks) return;
+    const struct descriptor *d = map_descriptor(p);
+    char id[16];
+    struct kv_buf list = {0};
+    uint32_t first = d->from.size < KV_KEY_PREFIX_BYTES_MAX ? 0 : kv_key_slot(kv_key_slice(&d->from));
+    descriptor_list_encode(&after->rule, first, UINT16_MAX + 1, &list);
+    struct kv_slice args[2] = {kv_slice(id, (size_t)snprintf(id, sizeof id, "%u", d->id)), kv_buf_slice(&list)};
+    if (!list.failed) jobs_ask(jobs, run, &(struct jobs_ask){.op = KV_OP_KVLABELS, .args = args, .arg_count = 2, .keyspace = KV_KEYSPACE_DEFAULT});
+    kv_buf_free(&list);
+}
+
+/* Each run of a group's new labels becomes a partition of its own, one after the other. True: they all are. */
+static bool part(struct jobs *jobs, const struct kv_job *j, const struct kv_keyspace *before, const struct kv_keyspace *after, uint64_t now_ns)
+{
+    uint32_t old = before->rule.label_count + before->rule.has_rest;
+    for (uint32_t i = 0; i < after->group_count; i++)
+        for (uint32_t n = 0; n < after->groups[i].label_count; n++) {
+            struct kv_key key;
+            if (after->groups[i].labels[n].bucket < old) continue;
+            kv_key_bucket_start(j->keyspace, after->groups[i].labels[n].bucket, &key);
+            const struct partition *p = map_find(jobs->w, kv_key_slice(&key));
+            if (p == NULL) return false;
+            const struct descriptor *d = map_descriptor(p);
+            if (begins_at(d, kv_key_slice(&key))) break; /* the group's others stand behind it */
+            if (!jobs_are_on(jobs->w, p->id) && now_ns - jobs->parted_ns > KV_SECONDS(1)) {
+                jobs->parted_ns = now_ns;
+                jobs_open(jobs->w, &(struct kv_job){.kind = KV_JOB_SPLIT, .partition = p->id, .keyspace = j->keyspace, .key = kv_key_slice(&key), .range_epoch = d->range_epoch, .reason = kv_str("labels")});
+            }
+            return false;
+        }
+    return true;
+}
+
+/* True: there were none to come, or they are there. */
+static bool has_labels(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
+{
+    struct kv_arena arena = {0};
+    struct kv_keyspace before, after;
+    bool has = j->after.size == 0;
+    if (!has && kv_keyspace_decode(j->before, &arena, &before) == KV_OK && kv_keyspace_decode(j->after, &arena, &after) == KV_OK) {
+        if (j->result == 0) teach(jobs, run, j, &after);
+        else has = part(jobs, j, &before, &after, now_ns);
+    }
+    kv_arena_free(&arena);
+    return has;
+}
+
 static void drive_alter(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
 {
     struct worker *w = jobs->w;
@@ -291,6 +358,7 @@ static void drive_alter(struct jobs *jobs, struct run *run, const struct kv_job 
         good += is_good;
     }
     if (!w->config->coordinator_enabled) (void)snprintf(note, sizeof note, "waiting for a coordinator: coordinator.enabled is off on node %u", w->node_id);
+    if (!has_labels(jobs, run, j, now_ns)) return;
     if (good == total) jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");
     else jobs_step(jobs, run, j, good, total, "partitions", note);
 }

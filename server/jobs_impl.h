@@ -15,6 +15,7 @@ struct run {        /* what this node does about an open job; forgotten with its
     enum kv_job_state state;    /* as last seen: a change of it is acted on at once */
     bool asks;                  /* a request is under way; its end is always heard of */
     bool has_asked;             /* for what the job is about, in this reign */
+    bool has_listed;            /* an alteration's: the partition knows the new labels */
     bool is_seen;               /* open, as of the rows last read */
     enum kv_err err;            /* of the last thing asked for */
     char note[JOBS_NOTE_BYTES]; /* and what came with it */
@@ -26,7 +27,8 @@ struct jobs {
     struct worker *w;
     uint64_t term, look_ns; /* the reign that `runs` are of */
     bool is_changed;
-    uint32_t moves; /* under way, as of this look */
+    uint64_t parted_ns; /* when a split was last asked for, for the sake of labels */
+    uint32_t moves;     /* under way, as of this look */
     struct run runs[KV_JOBS_OPEN_MAX];
     struct kv_arena arena; /* of `open` */
     struct kv_job *open;

@@ -279,6 +279,27 @@ static enum kv_err prefer(struct group *g, uint32_t node, const char **why)
     return KV_OK;
 }
 
+/* The last partition of a list keyspace, where labels that come later have their buckets, is told of them. */
+static enum kv_err list(struct group *g, struct kv_slice labels, const char **why)
+{
+    struct descriptor d = g->descriptor;
+    struct kv_arena arena = {0};
+    struct kv_key_rule rule;
+    struct kv_key end;
+    kv_key_end(KV_KEY_LIST, d.keyspace, &end);
+    *why = "it is not the last partition of a list keyspace any more";
+    if (d.kind != DESCRIPTOR_LIST || !kv_slice_eq(kv_key_slice(&d.to), kv_key_slice(&end))) return KV_CONFLICT;
+    if (kv_slice_eq(d.list, labels)) return KV_OK; /* asked before */
+    d.list = labels;
+    *why = "the list of labels does not parse";
+    enum kv_err err = descriptor_rule(&d, &arena, &rule);
+    kv_arena_free(&arena);
+    if (err != KV_OK) return KV_BAD_ARGUMENT;
+    propose(g, &d, "labels");
+    *why = "it is being told; ask again in a moment";
+    return KV_BUSY;
+}
+
 /* Asked for once; what follows is in the descriptor, so it goes on under any leader. */
 void member_move(struct group *g, struct request *r)
 {
@@ -288,14 +309,17 @@ void member_move(struct group *g, struct request *r)
     const char *why = leads ? "KVLEAD partition node" : "KVMOVE partition node node";
     raft_status(g->raft, env_now_ns(g->w->env), &s);
     enum kv_err err = KV_BAD_ARGUMENT;
-    bool parsed = kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to)) &&
-                  (r->body.arg_count < 4 || kv_parse_u64(r->body.args[3], &as_of));
+    bool lists = r->body.op == KV_OP_KVLABELS;
+    if (lists) from = 1, to = 0;
+    bool parsed = lists || (kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to)) &&
+                            (r->body.arg_count < 4 || kv_parse_u64(r->body.args[3], &as_of)));
     if (leads) to = 0;
     if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from != to) {
         why = "its replicas are being changed; ask again in a moment";
         bool busy = s.conf_pending || s.transferring || descriptor_is_joint(&g->descriptor) || g->lead_index == 0 ||
                     g->applied < g->lead_index || g->descriptor.frozen_merge != 0;
         err = busy    ? KV_BUSY
+              : lists ? list(g, r->body.args[1], &why)
               : leads ? prefer(g, (uint32_t)from, &why)
                       : move(g, &s, (uint32_t)from, (uint32_t)to, as_of, &why);
     }
@@ -304,7 +328,7 @@ void member_move(struct group *g, struct request *r)
         return;
     }
     struct kv_buf value = {0};
-    int coming = leads ? -1 : on_node(&g->descriptor, (uint32_t)to, true);
+    int coming = leads || lists ? -1 : on_node(&g->descriptor, (uint32_t)to, true);
     if (coming >= 0 && transfer_progress(g, g->descriptor.replicas[coming].id, &sent, &total)) {
         resp_put_array(&value, 2);
         resp_put_integer(&value, (int64_t)sent);

@@ -486,7 +486,7 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || is_partitions_own(r->body.op) ||
                (r->body.op == KV_OP_KVFLUSH && r->body.arg_count > 0)) {
         p = map_find(w, r->body.args[0]);
-    } else if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD) {
+    } else if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD || r->body.op == KV_OP_KVLABELS) {
         uint64_t id;
         p = kv_parse_u64(r->body.args[0], &id) && id <= UINT32_MAX ? map_get(w, (uint32_t)id) : NULL;
         if (p == NULL || map_descriptor(p) == NULL) {
@@ -545,7 +545,7 @@ void request_start(struct request *r)
         return;
     }
     if (r->body.hops == 0 && !is_partitions_own(r->body.op) && r->body.op != KV_OP_KVMOVE &&
-        r->body.op != KV_OP_KVLEAD) {
+        r->body.op != KV_OP_KVLEAD && r->body.op != KV_OP_KVLABELS) {
         kv_buf_clear(&w->exec_reply);
         enum kv_err err = exec_check(r->body.op, r->body.args, r->body.arg_count,
                                      (uint32_t)w->config->value_max, &w->exec_reply);

@@ -57,6 +57,7 @@ static const uint8_t slots[OP_SLOTS] = {
     [145] = KV_OP_DESCRIBE,
     [149] = KV_OP_DECRBY,
     [150] = KV_OP_JOBLIST,
+    [151] = KV_OP_KVLABELS,
     [152] = KV_OP_GETBIT,
     [156] = KV_OP_KVLEFT,
     [166] = KV_OP_KVCAS,

@@ -113,10 +113,11 @@
     X(KVPING, 116, A, 0, 1, 0, 0, 0)     /* echoes its argument */                                                                            \
     X(KVMOVE, 119, R, 3, 4, 0, 0, 0)     /* partition, node, node: a replica goes from here (0: a new one) to there (0: it ends), */          \
     /* [conf_epoch: if nothing changed since]; the reply says how much of it is there */                                                      \
-    X(KVLEAD, 120, R, 2, 2, 0, 0, 0)  /* partition, node: its voter there is to lead when it can */                                           \
-    X(KVSPLIT, 117, A, 1, 1, 0, 0, 0) /* encoded key: splits its partition there; the new partition's id */                                   \
-    X(KVMERGE, 118, A, 1, 1, 0, 0, 0) /* encoded key: the partition that begins there ends in the one before; the id of that */               \
-    X(KVLEFT, 121, A, 1, 1, 0, 0, 0)  /* keyspace id: how many replicas of it this node still has */
+    X(KVLEAD, 120, R, 2, 2, 0, 0, 0)   /* partition, node: its voter there is to lead when it can */                                          \
+    X(KVSPLIT, 117, A, 1, 1, 0, 0, 0)  /* encoded key: splits its partition there; the new partition's id */                                  \
+    X(KVMERGE, 118, A, 1, 1, 0, 0, 0)  /* encoded key: the partition that begins there ends in the one before; the id of that */              \
+    X(KVLEFT, 121, A, 1, 1, 0, 0, 0)   /* keyspace id: how many replicas of it this node still has */                                         \
+    X(KVLABELS, 122, R, 2, 2, 0, 0, 0) /* partition, an encoded List: the last partition of a list keyspace lists these too */
 
 enum kv_op {
     KV_OP_NONE = 0,

@@ -45,7 +45,7 @@ void kv_job_encode(const struct kv_job *j, struct kv_buf *out)
     m.has_state = j->state != KV_JOB_QUEUED;
     m.state = (uint32_t)j->state;
     NUMBER(partition), NUMBER(other), NUMBER(keyspace), NUMBER(from), NUMBER(to);
-    BYTES(key, kv_proto_bytes(j->key)), BYTES(before, kv_proto_bytes(j->before));
+    BYTES(key, kv_proto_bytes(j->key)), BYTES(before, kv_proto_bytes(j->before)), BYTES(after, kv_proto_bytes(j->after));
     BYTES(name, text_of(j->name)), BYTES(reason, text_of(j->reason));
     BYTES(unit, text_of(j->unit)), BYTES(note, text_of(j->note));
     m.has_automatic = m.automatic = j->automatic;
@@ -86,6 +86,7 @@ enum kv_err kv_job_decode(struct kv_slice bytes, struct kv_arena *arena, struct 
                            .unit = kv_proto_slice(m->unit),
                            .note = kv_proto_slice(m->note),
                            .before = kv_proto_slice(m->before),
+                           .after = kv_proto_slice(m->after),
                            .automatic = m->automatic,
                            .fence = m->fence,
                            .runner = m->runner,

@@ -27,7 +27,7 @@ struct kv_job {
     enum kv_job_kind kind;
     enum kv_job_state state;
     uint32_t partition, other, keyspace, from, to;
-    struct kv_slice key, name, reason, unit, note, before;
+    struct kv_slice key, name, reason, unit, note, before, after;
     bool automatic; /* the coordinator's own: it may be cancelled for a person's */
     uint64_t fence;
     uint32_t runner;                                      /* node; 0: none yet */
@@ -35,7 +35,7 @@ struct kv_job {
     uint64_t opened_ms, started_ms, updated_ms, ended_ms; /* by the group clock; 0: not yet */
     uint32_t range_epoch, conf_epoch;                     /* when it was planned; 0: not said */
     enum kv_err error;                                    /* of one that failed */
-    uint32_t result;
+    uint32_t result;                                      /* split: the new partition; alter: 1 once `after` is the keyspace's row */
 };
 static inline bool kv_job_has_ended(const struct kv_job *j)
 {

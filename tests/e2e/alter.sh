@@ -50,6 +50,18 @@ kvctl job wait "$d" --timeout 60s >/dev/null 2>"$T/wait" || die "the drop: $(cat
 left() { for i in 1 2 3 4 5; do kvctl node show $i | jq '[.groups[] | select(.keyspace == 2)] | length'; done | awk '{ n += $1 } END { print n }'; }
 expect "nothing of it is left" 0 "$(left)"
 
+# Labels that a list keyspace gains, in a group that it has and in a new one: partitions of their own, old keys where they were.
+kvctl keyspace create places --partition 'list:eu=de|fr,us=us' --replicas 3 >/dev/null || die "create places"
+for key in de/1 fr/1 us/1; do kvctl --keyspace places put $key before >/dev/null || die "put $key"; done
+kvctl --keyspace places put it/1 x 2>/dev/null && die "a label that nobody listed is taken"
+kvctl keyspace alter places --group 'eu=it|es' --timeout 60s >/dev/null 2>"$T/labels" || die "labels: $(cat "$T/labels")"
+kvctl keyspace alter places --group 'asia=jp' --timeout 60s >/dev/null 2>"$T/labels" || die "a group: $(cat "$T/labels")"
+for key in it/1 es/1 jp/1; do kvctl --keyspace places put $key after --timeout 10s >/dev/null || die "put $key"; done
+expect "every key" "de/1 es/1 fr/1 it/1 jp/1 us/1" "$(kvctl --keyspace places scan -o json | jq -r .key | sort | tr '\n' ' ' | sed 's/ $//')"
+expect "partitions, with one for each run of new labels" 4 "$(kvctl keyspace show places -o json | jq '.ranges | length')"
+kvctl keyspace alter places --group 'us=de' 2>"$T/twice"
+expect "a label in two groups: exit" 2 $?
+
 # A drain that could not end is not begun.
 for i in 2 3 4 5; do kvctl node cordon $i >/dev/null || die "cordon $i"; done
 kvctl node drain 1 2>"$T/drain"

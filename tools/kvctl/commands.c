@@ -26,7 +26,7 @@ const struct command commands[] = {
     {"keyspace list", "", "the keyspaces there are", "", "kvctl keyspace list", 0, 0, keyspace_list_run, true},
     {"keyspace show", "NAME", "a keyspace and its partitions: ranges, epochs, leaders", "", "kvctl keyspace show users", 1, 1,
      keyspace_show_run, true},
-    {"keyspace alter", "NAME", "change how many replicas its partitions have, and in which zones; waits until they do", "replicas zones partition no-wait",
+    {"keyspace alter", "NAME", "change how many replicas it has, in which zones, and add labels; waits until it is so", "replicas zones group partition no-wait",
      "kvctl keyspace alter users --replicas 5 --zones a,b,c", 1, 1, keyspace_alter_run, true},
     {"keyspace drop", "NAME", "delete a keyspace with all its keys", "yes force", "kvctl keyspace drop users --yes users", 1, 1,
      keyspace_drop_run, true},

@@ -351,6 +351,53 @@ START_TEST(an_alteration_is_a_job)
 }
 END_TEST
 
+START_TEST(labels_come_with_stable_numbers)
+{
+    struct kv_label eu[] = {{kv_str("de"), 0}, {kv_str("fr"), 0}}, us[] = {{kv_str("us"), 0}};
+    struct kv_label_group groups[3] = {{kv_str("eu"), eu, 2}, {kv_str("us"), us, 1}};
+    struct kv_keyspace k = {.name = kv_str("places"), .kind = KV_KEY_LIST, .groups = groups, .group_count = 2, .replicas = 1, .delimiter = '/'};
+    ck_assert_int_eq(with_keyspace(KV_OP_KSCREATE, &k), KV_OK);
+    k.id = keyspace_told().id;
+    struct kv_label more[] = {{kv_str("it"), 9}, {kv_str("de"), 9}, {kv_str("fr"), 9}}, asia[] = {{kv_str("jp"), 9}};
+    groups[0] = (struct kv_label_group){kv_str("eu"), more, 3};
+    groups[2] = (struct kv_label_group){kv_str("asia"), asia, 1};
+    k.group_count = 3;
+    ck_assert_int_eq(with_keyspace(KV_OP_KSALTER, &k), KV_OK);
+    struct kv_keyspace then = keyspace_told();
+    static const uint16_t buckets[] = {3, 0, 1, 2, 4}; /* it, de, fr, us, jp */
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < 3; i++)
+        for (uint32_t n = 0; n < then.groups[i].label_count; n++) ck_assert_uint_eq(then.groups[i].labels[n].bucket, buckets[at++]);
+    struct kv_slice name = kv_str("places");
+    ck_assert_int_eq(run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_uint_eq(keyspace_told().rule.label_count, 3); /* not before their partition knows them */
+    ck_assert_int_eq(claim("1", "7", "0"), KV_OK);
+    struct kv_job j = {.kind = KV_JOB_ALTER, .fence = 1, .state = KV_JOB_RUNNING, .result = 1};
+    struct kv_buf bytes = {0};
+    kv_job_encode(&j, &bytes);
+    struct kv_slice args[2] = {kv_str("1"), kv_buf_slice(&bytes)};
+    ck_assert_int_eq(run(KV_OP_JOBSTEP, args, 2), KV_OK);
+    kv_buf_free(&bytes);
+    ck_assert_int_eq(run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_uint_eq(keyspace_told().rule.label_count, 5);
+    refused(set("1", "cancel"), KV_CONDITION, "in use by now");
+    groups[0].labels = more + 1; /* without `it` */
+    groups[0].label_count = 2;
+    refused(with_keyspace(KV_OP_KSALTER, &k), KV_BAD_ARGUMENT, "label 'it' cannot leave group 'eu'");
+    k.group_count = 1;
+    refused(with_keyspace(KV_OP_KSALTER, &k), KV_BAD_ARGUMENT, "label 'it' cannot leave");
+    groups[0] = (struct kv_label_group){kv_str("eu"), more, 3};
+    refused(with_keyspace(KV_OP_KSALTER, &k), KV_BAD_ARGUMENT, "group 'us' cannot be taken away");
+
+    struct kv_label_group open_groups[2] = {{kv_str("eu"), eu, 1}, {kv_str("rest"), NULL, 0}};
+    struct kv_keyspace o = {.name = kv_str("open"), .kind = KV_KEY_LIST, .groups = open_groups, .group_count = 2, .default_group = kv_str("rest"), .replicas = 1, .delimiter = '/'};
+    ck_assert_int_eq(with_keyspace(KV_OP_KSCREATE, &o), KV_OK);
+    o.id = keyspace_told().id;
+    open_groups[0].label_count = 2;
+    refused(with_keyspace(KV_OP_KSALTER, &o), KV_CONDITION, "live in group 'rest', and may have keys there");
+}
+END_TEST
+
 START_TEST(a_drop_waits_for_jobs_that_people_asked_for)
 {
     struct kv_keyspace k = {.name = kv_str("users"), .kind = KV_KEY_HASH, .partitions = 2, .replicas = 2};
@@ -421,6 +468,7 @@ int main(void)
     tcase_add_test(tc, there_are_limits);
     tcase_add_test(tc, a_drain_is_a_job);
     tcase_add_test(tc, an_alteration_is_a_job);
+    tcase_add_test(tc, labels_come_with_stable_numbers);
     tcase_add_test(tc, a_drop_waits_for_jobs_that_people_asked_for);
     tcase_add_test(tc, a_job_is_the_same_behind_its_encoding);
     return unit_finish(suite);
