@@ -35,8 +35,8 @@ struct kv_options {
     const char *cluster_name; /* NULL: any */
     const char *keyspace;     /* name; NULL: "default". Looked up with the first call; KV_NO_KEYSPACE if there is none */
     uint32_t timeout_ms;      /* deadline of one call; 0: KV_TIMEOUT_MS_DEFAULT; of a mutation at most 4 minutes */
-    enum kv_level level;      /* of reads */
-    uint32_t bounded_ms;      /* with KV_LEVEL_BOUNDED: how stale a read may be */
+    enum kv_level level;      /* of reads (message.h); those below linearizable ask the replica that answers soonest */
+    uint32_t bounded_ms;      /* with KV_LEVEL_BOUNDED: how stale a read may be; none is staler than the time it took itself */
     uint32_t in_flight_max;   /* open requests of one connection; 0: 1024, the node's default limit */
 };
 
@@ -51,7 +51,8 @@ struct kv_result {
     uint64_t expire_ms;              /* absolute wall-clock deadline of the key, 0 = none */
     uint32_t node, partition, epoch; /* who answered, for which partition and range epoch */
     enum kv_phase phase;             /* where the node was when the request ended */
-    enum kv_level level;             /* achieved */
+    enum kv_level level;             /* achieved, of reads */
+    uint32_t stale_ms;               /* at lease and bounded: how old the value may have been when it was read, at most */
     uint32_t tries;                  /* requests sent, the last included */
     uint32_t retry_after_ms;         /* KV_BUSY, KV_THROTTLED */
     char text[KV_TEXT_BYTES];        /* one line: what, node, phase, cause, next action; "" when ok */

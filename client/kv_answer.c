@@ -14,7 +14,21 @@ bool kv_answer_mutates(enum kv_op op)
     return info != NULL && info->kind == KV_OP_KIND_W;
 }
 
-static const char *next_action(enum kv_err err, bool maybe)
+/* The others are about partitions, nodes, keyspaces. */
+static bool is_about_keys(enum kv_op op)
+{
+    const struct kv_op_info *info = kv_op_info(op);
+    return info->key_first > 0 && !kv_op_is_directory(op);
+}
+
+static const char *next_condition(enum kv_op op)
+{
+    if (is_about_keys(op)) return "read the key again, then decide";
+    if (op == KV_OP_KVSPLIT || op == KV_OP_KVMERGE) return "kvctl keyspace show says where partitions begin, and which nodes they are on";
+    return op == KV_OP_KVMOVE || op == KV_OP_KVLEAD ? "kvctl keyspace show says where its replicas are" : "";
+}
+
+static const char *next_action(enum kv_op op, enum kv_err err, bool maybe)
 {
     if (maybe) return "read the key to learn whether it took effect";
     switch (err) {
@@ -43,7 +57,7 @@ static const char *next_action(enum kv_err err, bool maybe)
     case KV_NO_KEYSPACE: return "kvctl keyspace list";
     case KV_CONDITION:
     case KV_CONFLICT:
-        return "read the key again, then decide";
+        return next_condition(op);
     case KV_OK:
     case KV_NOT_FOUND:
     case KV_MALFORMED:
@@ -52,6 +66,12 @@ static const char *next_action(enum kv_err err, bool maybe)
         break;
     }
     return "";
+}
+
+/* Keys have a text for each error; of partitions, nodes and keyspaces the cause says it all. */
+static bool speaks_for_itself(enum kv_op op, enum kv_err err, const char *cause)
+{
+    return cause[0] != 0 && !is_about_keys(op) && (err == KV_NOT_FOUND || err == KV_CONDITION || err == KV_BAD_ARGUMENT);
 }
 
 static void result_text(enum kv_op op, struct kv_result *r, const char *cause)
@@ -68,9 +88,11 @@ static void result_text(enum kv_op op, struct kv_result *r, const char *cause)
     if (kv_answer_mutates(op))
         (void)snprintf(facts + used, sizeof facts - used, ", applied: %s", kv_applied_text(r->applied));
     bool has_next = strstr(copy, "; next: ") != NULL && r->applied != KV_APPLIED_MAYBE; /* the node knew better */
-    const char *next = has_next ? "" : next_action(r->err, r->applied == KV_APPLIED_MAYBE);
-    (void)snprintf(r->text, sizeof r->text, "%s%s%s (%s)%s%s", kv_err_text(r->err),
-                   copy[0] != 0 ? ": " : "", copy, facts, next[0] != 0 ? "; next: " : "", next);
+    const char *next = has_next ? "" : next_action(op, r->err, r->applied == KV_APPLIED_MAYBE);
+    if (!is_about_keys(op) && strncmp(copy, "ERR ", 4) == 0) memmove(copy, copy + 4, strlen(copy + 4) + 1);
+    bool is_plain = speaks_for_itself(op, r->err, copy);
+    (void)snprintf(r->text, sizeof r->text, "%s%s%s (%s)%s%s", is_plain ? "" : kv_err_text(r->err),
+                   copy[0] != 0 && !is_plain ? ": " : "", copy, facts, next[0] != 0 ? "; next: " : "", next);
 }
 
 /* What callers need not tell apart. */
@@ -173,6 +195,7 @@ void kv_answer_facts(struct kv_result *r, const struct kv_reply *reply)
     r->epoch = reply->range_epoch;
     r->phase = reply->phase;
     r->level = reply->level;
+    r->stale_ms = reply->stale_ms;
     r->retry_after_ms = reply->retry_after_ms;
 }
 

@@ -80,10 +80,40 @@ static void client_post(struct kv_client *c)
     c->env->ops->post(c->env, &c->task);
 }
 
+/* ---- how soon replicas answer ---- */
+
+static bool is_anywhere(const struct kv_call *call)
+{
+    const struct kv_op_info *info = kv_op_info((uint32_t)call->op);
+    bool reads = info != NULL && (info->kind == KV_OP_KIND_R || call->op == KV_OP_KVPING);
+    return reads && call->level != KV_LEVEL_LINEARIZABLE && !kv_answer_mutates(call->op);
+}
+
+static void read_sent(struct kv_call *call, uint64_t now_ns)
+{
+    if (!is_anywhere(call)) return;
+    call->sent_ns = now_ns;
+    router_read_asked(call->client->router, &call->sent_to, now_ns);
+}
+
+/* It ended, answered or not. A refusal is soon given and no reason to ask there again; a page of rows takes as long as it is large. */
+static void read_ended(struct kv_call *call, bool is_answered, bool is_refused)
+{
+    const struct pool_call *w = &call->wire;
+    if (call->sent_ns == 0) return;
+    uint64_t now_ns = env_now_ns(call->client->env), took_ns = now_ns - (w->sent ? w->sent_ns : call->sent_ns);
+    if (!is_answered || call->op == KV_OP_KVSCAN) took_ns = 0;
+    else if (is_refused && took_ns < KV_CHOICE_REFUSAL_NS) took_ns = KV_CHOICE_REFUSAL_NS;
+    else if (took_ns == 0) took_ns = 1;
+    router_read_answered(call->client->router, &call->sent_to, took_ns, now_ns);
+    call->sent_ns = 0;
+}
+
 /* ---- ending a call ---- */
 
 static void call_done(struct kv_call *call)
 {
+    read_ended(call, false, false);
     call->client->env->ops->timer_stop(call->client->env, &call->timer);
     pool_cancel(&call->wire);
     call_leave(call);
@@ -229,6 +259,8 @@ static void wire_done(struct pool_call *w, enum kv_err err, const struct kv_repl
     struct kv_call *call = container_of(w, struct kv_call, wire);
     struct kv_client *c = call->client;
     uint64_t now_ns = env_now_ns(c->env);
+    /* Without an answer it took at least until now. */
+    read_ended(call, err == KV_OK || w->sent, err != KV_OK || router_retryable(reply->err));
     call->attempt.retry_after_ns = 0;
     if (err == KV_TIMEOUT && !w->sent && call->attempt.last_err != KV_OK) {
         call_give_up(call, call->attempt.last_err); /* the last try was not even sent: the one before tells why */
@@ -304,7 +336,8 @@ static void call_send(struct kv_call *call, const struct route *to)
         }
         call->scan_args[1] = kv_key_slice(&call->next);
     }
-    q->pinned = to->pinned;
+    uint32_t first, step; /* several keys may lie in other partitions, which the node finds */
+    q->pinned = to->pinned && kv_op_keys(kv_op_info((uint32_t)call->op), call->arg_count, &first, &step) <= 1;
     q->partition = to->partition;
     q->range_epoch = to->range_epoch;
     call->sent_to = to->to;
@@ -313,6 +346,7 @@ static void call_send(struct kv_call *call, const struct route *to)
     call->wire.done = wire_done;
     call->wire.deadline_ns = call->attempt.deadline_ns;
     call_enter(call, KV_CALL_ASKED);
+    read_sent(call, env_now_ns(c->env));
     pool_call(c->pool, &to->to, to->key, &call->wire);
 }
 
@@ -519,6 +553,7 @@ void kv_client_call(struct kv_client *c, struct kv_call *call)
                                              .keyspace = KV_KEYSPACE_DEFAULT,
                                              .level = call->level,
                                              .bounded_ms = call->bounded_ms};
+    call->sent_ns = 0;
     call->renewed = call->outdated = false;
     call->name_tries = 0;
     if (call->op != KV_OP_KVSCAN || call->args != call->scan_args) call->scan_from_start = call->scan_to_end = false;
@@ -528,6 +563,7 @@ void kv_client_call(struct kv_client *c, struct kv_call *call)
     call->attempt = (struct route_attempt){.key = kv_key_slice(&call->key),
                                            .node = call->node,
                                            .deadline_ns = env_now_ns(c->env) + KV_MS(timeout_ms),
+                                           .is_anywhere = is_anywhere(call),
                                            .idempotent = true, /* reads are; mutations by their key */
                                            .last_err = err};
     if (kv_answer_mutates(call->op)) {
@@ -583,6 +619,7 @@ void kv_client_cancel(struct kv_client *c, struct kv_call *call)
 {
     if (call->client == NULL) return;
     assert(call->client == c);
+    read_ended(call, false, false);
     c->env->ops->timer_stop(c->env, &call->timer);
     pool_cancel(&call->wire);
     call_leave(call);
@@ -592,6 +629,17 @@ void kv_client_cancel(struct kv_client *c, struct kv_call *call)
 const struct kv_map_info *kv_client_map(const struct kv_client *c)
 {
     return router_map(c->router);
+}
+
+uint32_t kv_client_nearest(struct kv_client *c, enum kv_level level, const struct kv_partition_info *p)
+{
+    return level == KV_LEVEL_LINEARIZABLE ? 0 : router_nearest(c->router, p, env_now_ns(c->env));
+}
+
+uint64_t kv_client_latency_ns(struct kv_client *c, uint32_t node)
+{
+    const struct kv_choice *choice = router_choice(c->router, node);
+    return choice == NULL ? 0 : kv_choice_latency_ns(choice, env_now_ns(c->env));
 }
 
 struct env *kv_client_env(struct kv_client *c)

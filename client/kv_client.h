@@ -60,9 +60,10 @@ struct kv_call { /* embed it; zeroed before first use; reusable inside done() */
     struct kv_key key;
     struct route_attempt attempt;
     struct env_addr sent_to;
-    bool unresolved; /* its keyspace is not known yet: it has no encoded key */
-    bool renewed;    /* a node said that the keyspace is gone: it was looked up again */
-    bool outdated;   /* and so it must be before the map is believed */
+    uint64_t sent_ns; /* of a read that any replica may serve; 0: it is not under way */
+    bool unresolved;  /* its keyspace is not known yet: it has no encoded key */
+    bool renewed;     /* a node said that the keyspace is gone: it was looked up again */
+    bool outdated;    /* and so it must be before the map is believed */
     bool scan_from_start, scan_to_end;
     uint32_t name_tries;
     struct kv_slice scan_args[4];
@@ -92,6 +93,10 @@ const struct kv_map_info *kv_client_map(const struct kv_client *c);
 /* How the client's keyspace encodes keys; NULL before a map told. Valid until the loop turns. */
 const struct kv_key_rule *kv_client_rule(const struct kv_client *c);
 struct env *kv_client_env(struct kv_client *c);
+/* The replica that a read of such a level would ask now for an encoded key, and how long its answers take, as this client
+ * has seen; 0: the level's reads go to the leader, or none is known. */
+uint32_t kv_client_nearest(struct kv_client *c, enum kv_level level, const struct kv_partition_info *p);
+uint64_t kv_client_latency_ns(struct kv_client *c, uint32_t node); /* 0: not asked yet */
 /* The id of the cluster that answered last; false before any node did. */
 bool kv_client_cluster(const struct kv_client *c, uint8_t cluster_id[HELLO_CLUSTER_BYTES]);
 

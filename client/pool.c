@@ -27,7 +27,11 @@ struct call_list {
     struct pool_call *head, *tail;
 };
 
-enum conn_state { CONN_DIALLING, CONN_SHAKING, CONN_OPEN, CONN_DRAINING, CONN_CLOSING };
+enum conn_state { CONN_DIALLING,
+                  CONN_SHAKING,
+                  CONN_OPEN,
+                  CONN_DRAINING,
+                  CONN_CLOSING };
 
 struct pool_conn {
     struct env_conn conn;
@@ -247,7 +251,8 @@ static void conn_ask(struct pool_conn *k, struct pool_call *c, uint64_t now_ns)
     /* The node is told a little less, so that its refusal, which knows the cause and the outcome,
      * arrives before our own clock can only say "no answer". */
     left_ms -= left_ms / 4 < 100 ? left_ms / 4 : 100;
-    c->request.deadline_ms = left_ms == 0 ? 1 : left_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)left_ms;
+    c->request.deadline_ms = left_ms == 0 ? 1 : left_ms > UINT32_MAX ? UINT32_MAX
+                                                                     : (uint32_t)left_ms;
     c->request.id = ++k->id_last;
     kv_buf_clear(&p->scratch);
     kv_request_encode(&c->request, &p->scratch);
@@ -268,6 +273,7 @@ static void conn_ask(struct pool_conn *k, struct pool_call *c, uint64_t now_ns)
     }
     list_remove(&k->waiting, c);
     c->sent = true;
+    c->sent_ns = now_ns;
     list_push(&k->asked, c);
 }
 

@@ -28,7 +28,8 @@ struct pool_call { /* embed it; zeroed before first use */
     void (*done)(struct pool_call *c, enum kv_err err, const struct kv_reply *reply,
                  const char *why);
     /* out */
-    bool sent; /* bytes may have left: without a reply the outcome is unknown */
+    bool sent;        /* bytes may have left: without a reply the outcome is unknown */
+    uint64_t sent_ns; /* then: when, behind any dialling */
     /* private */
     struct pool *pool;
     struct pool_conn *conn;
@@ -39,12 +40,12 @@ struct pool_call { /* embed it; zeroed before first use */
 
 struct pool_options {
     struct env *env;
-    struct env_addr from;         /* local address to dial from; host empty: any */
+    struct env_addr from; /* local address to dial from; host empty: any */
     struct channel_identity identity;
-    struct hello hello;           /* role, cluster, name of ours; name is copied */
-    uint32_t connections_max;     /* per node, at least 1 */
-    uint32_t calls_max;           /* open calls of one connection */
-    uint64_t connect_timeout_ns;  /* dial and handshake together */
+    struct hello hello;          /* role, cluster, name of ours; name is copied */
+    uint32_t connections_max;    /* per node, at least 1 */
+    uint32_t calls_max;          /* open calls of one connection */
+    uint64_t connect_timeout_ns; /* dial and handshake together */
     uint64_t ping_after_ns, ping_timeout_ns, ping_idle_ns;
     void (*drained)(void *context, const struct env_addr *node); /* may be NULL */
     void *context;

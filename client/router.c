@@ -22,6 +22,7 @@ struct endpoint {
     const uint8_t *key; /* 32 B in the live arena, or NULL */
     uint32_t failures;
     uint64_t down_until_ns;
+    struct kv_choice choice;
 };
 
 struct router {
@@ -172,6 +173,22 @@ static struct endpoint *pick_replica(struct router *r, const struct kv_partition
     return best == NULL || is_down(best, now_ns) ? better(best, pick_any(r, now_ns), now_ns) : best;
 }
 
+/* Of the replicas that are up the one that answers soonest; NULL: none is up. */
+static struct endpoint *pick_nearest(struct router *r, const struct kv_partition_info *p, uint64_t now_ns)
+{
+    struct endpoint *best = NULL;
+    uint64_t least = UINT64_MAX;
+    uint32_t start = r->rotate++; /* equals take turns */
+    for (uint32_t i = 0; i < p->node_count; i++) {
+        struct endpoint *e = end_by_id(r, p->nodes[(start + i) % p->node_count]);
+        uint64_t cost = e == NULL || is_down(e, now_ns) ? UINT64_MAX : kv_choice_cost(&e->choice, now_ns);
+        if (cost >= least) continue;
+        least = cost;
+        best = e;
+    }
+    return best;
+}
+
 static struct route towards(enum route_action action, const struct endpoint *e)
 {
     return (struct route){.action = action, .to = e->addr, .node = e->id, .key = e->key};
@@ -214,7 +231,8 @@ struct route router_next(struct router *r, const struct route_attempt *a, uint64
     /* Also after a WAIT: whoever told us the map may have been behind itself. A REFRESH that came through made it fresh. */
     if (r->stale || (p == NULL && !a->rested)) return towards(ROUTE_REFRESH, pick_any(r, now_ns));
     if (p == NULL) return towards(ROUTE_SEND, pick_any(r, now_ns)); /* the node routes */
-    struct route route = towards(ROUTE_SEND, pick_replica(r, p, now_ns));
+    struct endpoint *nearest = a->is_anywhere && !failed ? pick_nearest(r, p, now_ns) : NULL;
+    struct route route = towards(ROUTE_SEND, nearest != NULL ? nearest : pick_replica(r, p, now_ns));
     route.pinned = true;
     route.partition = p->id;
     route.range_epoch = p->range_epoch;
@@ -380,6 +398,7 @@ static void ends_rebuild(struct router *r)
         if (e == NULL) continue;
         e->failures = old[i].failures;
         e->down_until_ns = old[i].down_until_ns;
+        e->choice = old[i].choice;
     }
 }
 
@@ -425,6 +444,32 @@ void router_learn_success(struct router *r, const struct env_addr *to)
     if (e == NULL) return;
     e->failures = 0;
     e->down_until_ns = 0;
+}
+
+void router_read_asked(struct router *r, const struct env_addr *to, uint64_t now_ns)
+{
+    struct endpoint *e = end_by_addr(r, to);
+    if (e != NULL) kv_choice_asked(&e->choice, now_ns);
+}
+
+void router_read_answered(struct router *r, const struct env_addr *to, uint64_t took_ns, uint64_t now_ns)
+{
+    struct endpoint *e = end_by_addr(r, to);
+    if (e == NULL || e->choice.in_flight == 0) return; /* it had left the map meanwhile */
+    if (took_ns == 0) kv_choice_forgotten(&e->choice);
+    else kv_choice_answered(&e->choice, took_ns, now_ns);
+}
+
+uint32_t router_nearest(struct router *r, const struct kv_partition_info *p, uint64_t now_ns)
+{
+    const struct endpoint *e = pick_nearest(r, p, now_ns);
+    return e == NULL ? 0 : e->id;
+}
+
+const struct kv_choice *router_choice(struct router *r, uint32_t node)
+{
+    const struct endpoint *e = end_by_id(r, node);
+    return e == NULL ? NULL : &e->choice;
 }
 
 const struct kv_map_info *router_map(const struct router *r)

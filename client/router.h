@@ -1,6 +1,7 @@
 #ifndef KV_ROUTER_H
 #define KV_ROUTER_H
 #include "client/base/arena.h"
+#include "client/base/choice.h"
 #include "client/env/env.h"
 #include "client/wire/message.h"
 
@@ -31,6 +32,7 @@ struct route_attempt {
     uint32_t node;       /* 0: by key; else this node and no other */
     uint32_t tries;      /* made so far, sent or not */
     uint64_t deadline_ns;
+    bool is_anywhere;        /* a read that any replica may serve: first the one that answers soonest, then the leader */
     bool idempotent;         /* may be sent again although an earlier try may have applied */
     bool maybe;              /* an earlier try may have applied */
     bool rested;             /* the WAIT or REFRESH that followed last_err is done */
@@ -65,6 +67,13 @@ void router_learn_stale(struct router *r);
 /* Could not be reached, or is draining: others are preferred for a while, doubling from 50 ms to 1 s. */
 void router_learn_failure(struct router *r, const struct env_addr *to, uint64_t now_ns);
 void router_learn_success(struct router *r, const struct env_addr *to);
+/* Reads that any replica may serve (choice.h): one left; and was answered, or nobody waits for it any more. `took_ns` 0: it
+ * tells nothing of the node's speed, as after a page of rows. */
+void router_read_asked(struct router *r, const struct env_addr *to, uint64_t now_ns);
+void router_read_answered(struct router *r, const struct env_addr *to, uint64_t took_ns, uint64_t now_ns);
+/* The node that such a read of the partition would go to now, and what is known of each; 0: all are down. */
+uint32_t router_nearest(struct router *r, const struct kv_partition_info *p, uint64_t now_ns);
+const struct kv_choice *router_choice(struct router *r, uint32_t node); /* NULL: no such node */
 
 const struct kv_map_info *router_map(const struct router *r); /* NULL before the first */
 /* By its name or, where that is empty, by its id; NULL: not known. Valid until the next map. */

@@ -145,10 +145,15 @@ void read_confirm(struct raft *r)
     if (n > 0) drop_first(r, n);
 }
 
-/* A follower's batch of reads, forwarded to us. */
+/* A follower's batch of reads, forwarded to us: answered by the lease, or after a round as our own. */
 enum raft_verdict read_asked(struct raft *r, const struct raft_msg *m)
 {
     if (r->role == RAFT_LEADER && conf_peer(r, m->from) == NULL) return RAFT_STALE;
+    if (r->role == RAFT_LEADER && lease_is_live(r, r->now) && own_term_committed(r)) {
+        /* Asked before now, and now nobody else can have committed anything. */
+        answer(r, &(struct pending_read){.context = m->context, .from = m->from}, r->commit);
+        return RAFT_OK;
+    }
     if (r->role == RAFT_LEADER && enqueue(r, m->from, m->context)) return RAFT_OK;
     struct raft_msg *reply = raft_reply(r, RAFT_READ_REPLY, m->from);
     reply->context = m->context;

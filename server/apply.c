@@ -354,7 +354,6 @@ bool apply_read(struct group *g, struct request *r, struct kv_reply *reply)
                                .value = kv_buf_slice(x->reply),
                                .version = x->read_version,
                                .expire_ms = x->expire_ms,
-                               .phase = KV_PHASE_READ,
-                               .level = r->body.level};
+                               .phase = KV_PHASE_READ};
     return true;
 }

@@ -13,7 +13,7 @@ struct gate_owner cluster_face_owner(void *node, uint16_t slot)
     const struct partition *p = map_slot(w, slot);
     if (p == NULL) return (struct gate_owner){0};
     struct gate_owner owner = {.leader = map_leader(p),
-                               .is_held_here = p->group != NULL && !p->group->installing && !p->group->rowless};
+                               .is_held_here = map_serves(p)};
     owner.is_led_here = owner.leader == w->node_id;
     if (!owner.is_led_here && !peer_connected(w->peers, owner.leader)) owner.leader = 0;
     return owner;

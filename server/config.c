@@ -466,9 +466,10 @@ enum kv_err config_check(const struct config *c, char *why, size_t why_size)
     if (c->resp_cluster_port != 0 && c->resp_cluster_port == c->native_port && strcmp(c->resp_host, c->native_host) == 0)
         return refuse_at(c, CONFIG_ROW_resp_cluster_port, CONFIG_ROW_native_port, why, why_size,
                          "resp.cluster_port: the same as native.port; unless given it is resp.port + 2, 0 turns it off");
-    if ((c->resp_port != 0 || c->resp_cluster_port != 0) && c->resp_password[0] == '\0' && !is_loopback(c->resp_host))
+    if ((c->resp_port != 0 || c->resp_cluster_port != 0) && c->resp_password[0] == '\0' && c->resp_users[0] == '\0' &&
+        !is_loopback(c->resp_host))
         return refuse_at(c, CONFIG_ROW_resp_host, CONFIG_ROW_resp_host, why, why_size,
-                         "resp.host: %s is beyond loopback and resp.password is not set; make one with `kvctl passwd`",
+                         "resp.host: %s is beyond loopback and neither resp.password nor resp.users is set; make a line of either with `kvctl passwd`",
                          c->resp_host);
     enum kv_err err = check_join(c, why, why_size);
     return err == KV_OK ? check_nodes(c, why, why_size) : err;

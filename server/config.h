@@ -29,8 +29,9 @@
     X(native_port, "native.port", NUMBER, "7401", 0, 65535, "native port, for clients and peers")                                                                                             \
     X(resp_host, "resp.host", TEXT, "127.0.0.1", 1, 63, "address of the Redis port")                                                                                                          \
     X(resp_port, "resp.port", NUMBER, "7400", 0, 65535, "Redis port; 0 turns it off")                                                                                                         \
-    X(resp_cluster_port, "resp.cluster_port", NUMBER, "7402", 0, 65535, "Redis port for cluster clients, on resp.host and with resp.password; unless given: resp.port + 2; 0 turns it off")   \
-    X(resp_password, "resp.password", TEXT, "", 0, 255, "Argon2id line made by `kvctl passwd`; needed beyond loopback")                                                                       \
+    X(resp_cluster_port, "resp.cluster_port", NUMBER, "7402", 0, 65535, "Redis port for cluster clients, on resp.host, same users; unless given: resp.port + 2; 0 turns it off")              \
+    X(resp_password, "resp.password", TEXT, "", 0, 255, "of user default: a line made by `kvctl passwd`; beyond loopback it or resp.users is needed")                                         \
+    X(resp_users, "resp.users", TEXT, "", 0, 255, "file of other users, mode 600: a line of `kvctl passwd --user` each; read again on SIGHUP")                                                \
     X(resp_deadline, "resp.deadline", DURATION, "2s", 1000000, 3600000000000, "how long a Redis request may wait for a leader or a quorum")                                                   \
     X(client_keys, "client.keys", TEXT, "", 0, 255, "file with one public key (64 hex digits) a line, read again on SIGHUP; empty: clients.keys in the data directory")                       \
     X(log_level, "log.level", TEXT, "info", 1, 255, "error, warn, info or debug, or module=level,..")                                                                                         \

@@ -74,7 +74,7 @@ static bool check_range(struct exec *x, struct kv_keyspace *k)
     if (k->group_count > 0) return exec_deny(x, KV_BAD_ARGUMENT, "a range keyspace has split keys, no groups");
     for (uint32_t i = 0; i < k->split_count; i++) {
         struct kv_slice s = k->splits[i];
-        if (s.size == 0) return exec_deny(x, KV_BAD_ARGUMENT, "split key %u is empty: the range before it would be", i + 1);
+        if (s.size == 0) return exec_deny(x, KV_BAD_ARGUMENT, "split key %u is empty, and so the range before it; next: leave it out", i + 1);
         if (i == 0) continue;
         int order = kv_slice_cmp(k->splits[i - 1], s);
         if (order == 0)
@@ -95,7 +95,7 @@ static bool check_group(struct exec *x, const struct kv_keyspace *k, uint32_t at
     if (!check_name(x, "group", g->name)) return false;
     for (uint32_t i = 0; i < at; i++)
         if (kv_slice_eq(k->groups[i].name, g->name))
-            return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' is given twice", SHOWN(g->name));
+            return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' is given twice; next: one list of all its labels", SHOWN(g->name));
     if (g->label_count == 0 && !kv_slice_eq(g->name, k->default_group))
         return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' has no labels: its range would be empty; next: list some, or make it --default",
                          SHOWN(g->name));

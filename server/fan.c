@@ -62,6 +62,8 @@ struct fan {
     enum kv_err err;
     enum kv_applied applied;
     bool any_done;
+    enum kv_level level; /* of all parts, and the oldest of them */
+    uint32_t stale_ms;
     char detail[128];
     struct kv_slice pattern;
     bool has_pattern;
@@ -152,7 +154,7 @@ static void fan_finish(struct fan *f)
         case KV_OP_FLUSHDB: resp_put_status(&out, "OK"); break;
         default: resp_put_integer(&out, (int64_t)f->sum); break;
         }
-        struct kv_reply reply = {.applied = KV_APPLIED_YES, .value = kv_buf_slice(&out), .node = f->w->node_id};
+        struct kv_reply reply = {.applied = KV_APPLIED_YES, .value = kv_buf_slice(&out), .node = f->w->node_id, .level = f->level, .stale_ms = f->stale_ms};
         if (out.failed) request_fail(r, KV_TOO_BIG, "the reply does not fit into memory");
         else request_finish(r, &reply);
         kv_buf_free(&out);
@@ -306,6 +308,8 @@ static void part_done(struct request *r, const struct kv_reply *reply)
             snprintf(f->detail, sizeof f->detail, "%.*s", (int)reply->detail.size, (const char *)reply->detail.data);
     } else {
         f->any_done = true;
+        if (reply->level > f->level) f->level = reply->level;
+        if (reply->stale_ms > f->stale_ms) f->stale_ms = reply->stale_ms;
         switch (f->op) {
         case KV_OP_KEYS:
         case KV_OP_DBSIZE: again = page_take(p, reply->value); break;
@@ -364,6 +368,7 @@ static void part_send(struct fan_part *p)
     uint64_t left = deadline > now ? deadline - now : 1;
     *b = (struct kv_request){.keyspace = f->parent->body.keyspace,
                              .level = f->parent->body.level,
+                             .bounded_ms = f->parent->body.bounded_ms,
                              .sequence = f->parent->body.sequence,
                              .roams = f->parent->body.roams,
                              .deadline_ms = (uint32_t)(left / 1000000u + 1)};

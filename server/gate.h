@@ -62,6 +62,12 @@ struct gate_node {
     bool is_self, is_connected;
 };
 
+struct gate_user {               /* who has shown a password */
+    const char *name, *keyspace; /* the one that it is bound to; "": none. Borrowed for the call */
+    uint64_t mark;               /* another one once anything about the user changes */
+};
+typedef void gate_authenticated(struct gate *g, enum kv_err err, const struct gate_user *user); /* user: NULL unless KV_OK */
+
 /* What a gate may ask of the node. */
 struct gate_services {
     struct env *env;
@@ -79,8 +85,9 @@ struct gate_services {
     bool (*auth_required)(void *node);
     /* Checks a password off the loop (R25). done may come inside the call; `g` may be gone:
      * then done is not called. KV_OK, KV_AUTH, KV_THROTTLED. */
-    void (*auth)(struct gate *g, struct kv_slice user, struct kv_slice password,
-                 void (*done)(struct gate *g, enum kv_err err));
+    void (*auth)(struct gate *g, struct kv_slice user, struct kv_slice password, gate_authenticated *done);
+    /* The user is still what it was when done() told its mark: there, with that password and that binding. */
+    bool (*user_is_current)(void *node, struct kv_slice user, uint64_t mark);
     uint32_t (*replicas_connected)(void *node);
     uint32_t (*keyspace)(void *node, struct kv_slice name); /* id of a keyspace by name; 0: this node knows none */
     bool (*has_keyspace)(void *node, uint32_t id);
@@ -98,4 +105,5 @@ extern const struct gate_ops gate_resp_cluster; /* RESP too, and foreign keys ar
 void gate_native_seal(struct gate *g);          /* end of turn: what was replied is sealed together */
 bool gate_native_is_welcome(struct gate *g);    /* the client's key is still one of client.keys */
 void gate_native_drain(struct gate *g);         /* tells the client to go elsewhere; closes once it is answered */
+bool gate_resp_is_welcome(struct gate *g);      /* the user it has authenticated as is still the same */
 #endif

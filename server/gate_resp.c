@@ -16,8 +16,7 @@ static enum kv_err resp_open(struct gate *g)
 {
     struct resp_conn *c = resp_conn(g);
     c->protocol = 2;
-    c->keyspace = KV_KEYSPACE_DEFAULT;
-    c->is_authenticated = !g->services->auth_required(g->services->node);
+    resp_user_leave(g);
     g->is_stranger = !c->is_authenticated;
     c->active_ns = g->opened_ns;
     kv_buf_init(&c->scratch, 0);

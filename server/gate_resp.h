@@ -1,5 +1,6 @@
 #ifndef SERVER_GATE_RESP_H
 #define SERVER_GATE_RESP_H
+#include "client/base/key.h"
 #include "client/base/op.h"
 #include "client/wire/resp.h"
 #include "server/gate.h"
@@ -11,6 +12,7 @@
  *   gate_resp_ring.c     replies in the order of the requests
  *   gate_resp_error.c    kv_reply errors as Redis errors
  *   gate_resp_local.c    commands about the connection: PING, HELLO, AUTH ..
+ *   gate_resp_user.c     who a connection is, and the keyspace that binds it to; ACL
  *   gate_resp_client.c   CLIENT
  *   gate_resp_node.c     commands about the node: CONFIG, INFO, TIME, BGSAVE, WAIT
  *   gate_resp_cluster.c  CLUSTER, READONLY ..; what the cluster face moves, and what it refuses
@@ -62,7 +64,9 @@ void resp_parser_reset(struct resp_parser *p); /* for the next command */
 void resp_parser_free(struct resp_parser *p);
 
 /* ---- replies in order ---- */
-enum resp_track { RESP_TRACK_NONE, RESP_TRACK_BUCKET, RESP_TRACK_ALL };
+enum resp_track { RESP_TRACK_NONE,
+                  RESP_TRACK_BUCKET,
+                  RESP_TRACK_ALL };
 struct resp_slot { /* one command not yet answered on the wire; small, since thousands are */
     bool is_done, is_silent, is_write;
     uint8_t protocol; /* 2 or 3, as of the command */
@@ -100,10 +104,13 @@ struct resp_conn { /* gate->state */
     struct kv_buf scratch; /* of a local reply */
     uint8_t protocol;
     uint32_t keyspace; /* SELECT */
+    uint32_t bound;    /* the keyspace that the user is bound to, 0: none; it is `keyspace` then */
     enum resp_reply_mode mode;
     bool is_authenticated;
-    bool is_face;     /* the cluster face: MOVED instead of proxied */
-    bool is_readonly; /* there: reads of level `any` */
+    char user[KV_NAME_BYTES_MAX + 1], bound_name[KV_NAME_BYTES_MAX + 1];
+    uint64_t user_mark; /* what gate_services.user_is_current() is asked with */
+    bool is_face;       /* the cluster face: MOVED instead of proxied */
+    bool is_readonly;   /* there: reads of level `any` */
     /* AUTH, or HELLO with it, under way: nothing is taken until it is answered. */
     bool auth_pending, auth_is_hello;
     uint64_t auth_id;
@@ -139,6 +146,14 @@ enum kv_err resp_submit(struct gate *g, const struct kv_op_info *info, struct kv
  * stands in the connection's scratch. */
 bool resp_face_admits(struct gate *g, const struct kv_op_info *info, struct kv_request *request);
 
+/* ---- users ---- */
+
+/* The connection becomes this user's, in the keyspace that it is bound to. False: not; `out` says why. */
+bool resp_user_enter(struct gate *g, const struct gate_user *who, struct kv_buf *out);
+void resp_user_leave(struct gate *g); /* it is again as nobody has said anything */
+/* False: it is bound to another keyspace, `out` says so. */
+bool resp_user_may_select(const struct resp_conn *c, uint32_t keyspace, struct kv_buf *out);
+
 /* ---- commands answered here ---- */
 enum resp_ran {
     RESP_RAN,   /* the reply stands in `out` */
@@ -154,6 +169,7 @@ typedef enum resp_ran resp_run(struct gate *g, const struct kv_slice *a, uint32_
     X("ECHO", echo, 1, 1, "fast", "connection", "1.0.0", "Echo the given string")                  \
     X("HELLO", hello, 0, -1, "fast", "connection", "6.0.0", "Handshake with Redis")                \
     X("AUTH", auth, 1, -1, "fast", "connection", "1.0.0", "Authenticate to the server")            \
+    X("ACL", acl, 1, -1, "admin", "server", "6.0.0", "Who a connection is")                        \
     X("SELECT", select, 1, 1, "fast", "connection", "1.0.0", "Change the selected database")       \
     X("QUIT", quit, 0, -1, "fast", "connection", "1.0.0", "Close the connection")                  \
     X("RESET", reset, 0, 0, "fast", "connection", "6.2.0", "Reset the connection")                 \

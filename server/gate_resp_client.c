@@ -38,14 +38,14 @@ static void describe(struct gate *self, struct gate *g, struct kv_buf *out)
     kv_buf_printf(
         out,
         "id=%llu addr=%s laddr=%s name=%s age=%llu idle=%llu flags=%s db=%u sub=0 psub=0 ssub=0 "
-        "multi=-1 omem=%zu pending=%u cmd=%s user=default redir=-1 resp=%u lib-name=%s "
+        "multi=-1 omem=%zu pending=%u cmd=%s user=%s redir=-1 resp=%u lib-name=%s "
         "lib-ver=%s\n",
         (unsigned long long)g->id, peer, local, c->name,
         (unsigned long long)((now - g->opened_ns) / KV_SECONDS(1)),
         (unsigned long long)((now > c->active_ns ? now - c->active_ns : 0) / KV_SECONDS(1)),
         g->closing ? "c" : c->is_readonly ? "r"
                                           : "N",
-        c->keyspace == KV_KEYSPACE_DEFAULT ? 0 : c->keyspace, g->out->size + c->held_bytes, g->pending, command, c->protocol,
+        c->keyspace == KV_KEYSPACE_DEFAULT ? 0 : c->keyspace, g->out->size + c->held_bytes, g->pending, command, c->user, c->protocol,
         c->lib_name, c->lib_version);
 }
 
@@ -77,7 +77,7 @@ static bool filter_matches(const struct filter *f, struct gate *g)
     if (f->addr.size > 0 && !kv_slice_eq(f->addr, kv_str(text))) return false;
     address(&g->local, text);
     if (f->laddr.size > 0 && !kv_slice_eq(f->laddr, kv_str(text))) return false;
-    return f->user.size == 0 || kv_slice_eq(f->user, kv_str("default"));
+    return f->user.size == 0 || kv_slice_eq(f->user, kv_str(resp_conn(g)->user));
 }
 
 static bool filter_visit(void *context, struct gate *g)

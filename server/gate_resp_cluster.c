@@ -36,11 +36,10 @@ bool resp_face_admits(struct gate *g, const struct kv_op_info *info, struct kv_r
             return false;
         }
     struct gate_owner owner = g->services->owner(g->services->node, slot);
-    if (c->is_readonly && info->kind == KV_OP_KIND_R && owner.is_held_here) {
-        request->level = KV_LEVEL_ANY;
-        return true;
-    }
     struct gate_node node;
+    bool is_replicas = c->is_readonly && info->kind == KV_OP_KIND_R;
+    if (is_replicas) request->level = KV_LEVEL_ANY; /* fetched from whichever replica answers soonest, if it is fetched at all */
+    if (is_replicas && owner.is_held_here) return true;
     if (owner.is_led_here || owner.leader == 0 || !find_node(g, owner.leader, &node) || node.cluster == 0) return true;
     resp_put_error(&c->scratch, "MOVED %u %s:%u", slot, node.host, node.cluster);
     return false;
@@ -340,6 +339,7 @@ static void from_view(struct gate *g, void (*tell)(const struct view *v, struct 
 /* How many there are, or, with a limit, which: on the cluster face only where the slot is led, as in Redis. */
 static enum resp_ran keys_in_slot(struct gate *g, int64_t slot, bool counts, uint32_t keys_max, struct kv_buf *out)
 {
+    if (!resp_user_may_select(resp_conn(g), KV_KEYSPACE_DEFAULT, out)) return RESP_RAN;
     bool is_empty = !counts && keys_max == 0;
     if (is_empty || (resp_conn(g)->is_face && !g->services->owner(g->services->node, (uint16_t)slot).is_led_here)) {
         if (counts) resp_put_integer(out, 0);

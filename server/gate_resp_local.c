@@ -102,30 +102,33 @@ enum resp_ran resp_run_select(struct gate *g, const struct kv_slice *a, uint32_t
 {
     (void)n;
     struct resp_conn *c = resp_conn(g);
-    int64_t index;
-    if (kv_name_is_valid(a[0]) && !c->is_face) { /* that face is of `default` alone: its slots are what clients know */
-        uint32_t id = g->services->keyspace(g->services->node, a[0]);
-        if (id != 0) {
-            c->keyspace = id;
-            resp_put_status(out, "OK");
-        } else {
-            resp_put_error(out, "ERR no such keyspace: '%.*s' is not known to this node; next: kvctl keyspace list",
-                           (int)a[0].size, (const char *)a[0].data);
-        }
-        return RESP_RAN;
-    }
-    if (!resp_integer(a[0], &index, out)) return RESP_RAN;
-    if (index < INT32_MIN || index > INT32_MAX) {
+    int64_t index = -1;
+    uint32_t id = 0;
+    bool is_name = kv_name_is_valid(a[0]);
+    if (!is_name && !resp_integer(a[0], &index, out)) return RESP_RAN;
+    if (!is_name && (index < INT32_MIN || index > INT32_MAX)) {
         resp_put_error(out, "ERR value is out of range, value must between %d and %d", INT32_MIN,
                        INT32_MAX);
-    } else if (index != 0 && c->is_face) {
+        return RESP_RAN;
+    }
+    if (is_name) id = g->services->keyspace(g->services->node, a[0]);
+    else if (index == 0) id = KV_KEYSPACE_DEFAULT;
+    else if (index > KV_KEYSPACE_DEFAULT && g->services->has_keyspace(g->services->node, (uint32_t)index)) id = (uint32_t)index;
+    if (c->is_face && id != KV_KEYSPACE_DEFAULT) { /* that face is of `default` alone: its slots are what clients know */
         resp_put_error(out, "ERR SELECT is not allowed in cluster mode");
-    } else if (index == 0 || (index > KV_KEYSPACE_DEFAULT &&
-                              g->services->has_keyspace(g->services->node, (uint32_t)index))) {
-        c->keyspace = index == 0 ? KV_KEYSPACE_DEFAULT : (uint32_t)index;
-        resp_put_status(out, "OK");
-    } else {
+        return RESP_RAN;
+    }
+    /* Its own by name: it may have been dropped and made again since. */
+    if (is_name && id != 0 && c->bound != 0 && kv_slice_eq(a[0], kv_str(c->bound_name))) c->bound = id;
+    if (!resp_user_may_select(c, id, out)) return RESP_RAN;
+    if (id == 0 && is_name) {
+        resp_put_error(out, "ERR no such keyspace: '%.*s' is not known to this node; next: kvctl keyspace list",
+                       (int)a[0].size, (const char *)a[0].data);
+    } else if (id == 0) {
         resp_put_error(out, "ERR DB index is out of range");
+    } else {
+        c->keyspace = id;
+        resp_put_status(out, "OK");
     }
     return RESP_RAN;
 }
@@ -145,11 +148,10 @@ enum resp_ran resp_run_reset(struct gate *g, const struct kv_slice *a, uint32_t 
     (void)a, (void)n;
     struct resp_conn *c = resp_conn(g);
     c->protocol = 2;
-    c->keyspace = KV_KEYSPACE_DEFAULT;
+    resp_user_leave(g);
     c->mode = RESP_REPLY_ON;
     c->is_readonly = false;
     c->name[0] = '\0';
-    c->is_authenticated = !g->services->auth_required(g->services->node);
     resp_put_status(out, "RESET");
     return RESP_RAN;
 }
@@ -187,23 +189,21 @@ static void hello_answer(struct gate *g, struct kv_buf *out)
     resp_put_array(out, 0);
 }
 
-static void auth_done(struct gate *g, enum kv_err err)
+static void auth_done(struct gate *g, enum kv_err err, const struct gate_user *who)
 {
     struct resp_conn *c = resp_conn(g);
     assert(c->auth_pending);
     c->auth_pending = false;
     kv_buf_clear(&c->scratch);
-    if (err == KV_OK) {
-        c->is_authenticated = true;
-        g->is_stranger = false; /* and stays so: RESET is no way to be closed */
+    if (err != KV_OK) {
+        auth_error(err, &c->scratch);
+    } else if (resp_user_enter(g, who, &c->scratch)) {
         if (c->auth_is_hello) {
             hello_answer(g, &c->scratch);
             resp_slot(c, c->auth_id)->protocol = c->protocol;
         } else {
             resp_put_status(&c->scratch, "OK");
         }
-    } else {
-        auth_error(err, &c->scratch);
     }
     resp_slot_answer(g, c->auth_id, kv_buf_slice(&c->scratch));
 }

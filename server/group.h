@@ -88,7 +88,9 @@ struct group {
     uint64_t due_ns;                          /* raft_deadline(), as of the last pump */
     uint64_t read_ns;                         /* a leader's last read, if it was not since the last heartbeat */
     bool was_read;
-    bool is_asked;                /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
+    bool is_asked; /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
+    /* What was acknowledged before recent_ns lies at or below recent_index: a leader said so since; 0: not known */
+    uint64_t recent_ns, recent_index;
     uint32_t appends_open;        /* log_append under way */
     struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
 

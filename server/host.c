@@ -279,7 +279,12 @@ static void kill_conn(void *node, struct gate *g)
 
 static bool auth_required(void *node)
 {
-    return ((struct worker *)node)->config->resp_password[0] != '\0';
+    return auth_is_required(node);
+}
+
+static bool user_is_current(void *node, struct kv_slice user, uint64_t mark)
+{
+    return auth_is_current(node, user, mark);
 }
 
 static uint32_t replicas_connected(void *node)
@@ -361,6 +366,7 @@ enum kv_err host_create(struct worker *w, struct host **out)
                                          .kill = kill_conn,
                                          .auth_required = auth_required,
                                          .auth = auth_start,
+                                         .user_is_current = user_is_current,
                                          .replicas_connected = replicas_connected,
                                          .keyspace = keyspace_named,
                                          .has_keyspace = has_keyspace,
@@ -451,8 +457,9 @@ bool host_is_empty(const struct host *h)
 void host_recheck_clients(struct host *h)
 {
     for (struct conn *c = h->conns; c != NULL; c = c->next) {
-        if (c->dead || c->gate.ops != &gate_native || gate_native_is_welcome(&c->gate)) continue;
-        JOURNAL(h->w->journal, client, WARN, "native-revoked", "peer=%s:%u", c->gate.peer.host, (unsigned)c->gate.peer.port);
+        bool is_native = c->gate.ops == &gate_native;
+        if (c->dead || c->gate.closing || (is_native ? gate_native_is_welcome(&c->gate) : gate_resp_is_welcome(&c->gate))) continue;
+        JOURNAL(h->w->journal, client, WARN, is_native ? "native-revoked" : "resp-revoked", "peer=%s:%u", c->gate.peer.host, (unsigned)c->gate.peer.port);
         c->gate.closing = true;
         host_touch(&c->gate);
     }

@@ -32,6 +32,7 @@ struct process {
     struct checkpoint *checkpoint;
     struct channel_identity identity;
     struct keys_allowed clients;
+    struct users users;
     char clients_path[300];
     struct journal journal;
     struct worker *worker;
@@ -176,7 +177,8 @@ static enum kv_err load_keys(struct process *p, char *why, size_t why_size)
         err = keys_allowed_make(allowed_path, client.public_key, why, why_size);
         if (err != KV_OK) return err;
     }
-    return keys_allowed_load(allowed_path, &p->clients, why, why_size);
+    if (c->resp_users[0] != '\0') err = users_load(c->resp_users, &p->users, why, why_size);
+    return err == KV_OK ? keys_allowed_load(allowed_path, &p->clients, why, why_size) : err;
 }
 
 static void wake(void *context)
@@ -211,13 +213,11 @@ static void on_signal(void *context, int signum)
     stop(p);
 }
 
-/* SIGHUP: clients come and go without a restart. A file that does not parse changes nothing. */
-static void on_hangup(void *context, int signum)
+/* SIGHUP: clients and users come and go without a restart. A file that does not parse changes nothing. */
+static void clients_read(struct process *p)
 {
-    struct process *p = context;
     struct keys_allowed next;
     char why[512];
-    (void)signum;
     if (keys_allowed_load(p->clients_path, &next, why, sizeof why) != KV_OK) {
         JOURNAL(&p->journal, main, ERROR, "clients-kept", "why=\"%s\"", why);
         return;
@@ -225,6 +225,28 @@ static void on_hangup(void *context, int signum)
     keys_allowed_free(&p->clients);
     p->clients = next;
     JOURNAL(&p->journal, main, INFO, "clients-read", "file=\"%s\" keys=%u", p->clients_path, p->clients.count);
+}
+
+static void users_read(struct process *p)
+{
+    struct users next;
+    char why[512];
+    if (p->config.resp_users[0] == '\0') return;
+    if (users_load(p->config.resp_users, &next, why, sizeof why) != KV_OK) {
+        JOURNAL(&p->journal, main, ERROR, "users-kept", "why=\"%s\"", why);
+        return;
+    }
+    users_free(&p->users);
+    p->users = next;
+    JOURNAL(&p->journal, main, INFO, "users-read", "file=\"%s\" users=%u", p->config.resp_users, p->users.count);
+}
+
+static void on_hangup(void *context, int signum)
+{
+    struct process *p = context;
+    (void)signum;
+    clients_read(p);
+    users_read(p);
     worker_recheck_clients(p->worker);
 }
 
@@ -354,6 +376,7 @@ static int run(struct process *p)
                                .checkpoint = p->checkpoint,
                                .identity = &p->identity,
                                .clients = &p->clients,
+                               .users = &p->users,
                                .journal = &p->journal,
                                .stop_wanted = stop_wanted,
                                .context = p};
@@ -383,6 +406,7 @@ close_checkpoint:
 close_disk:
     if (p->disk != NULL) disk_uv_destroy(p->disk);
     keys_allowed_free(&p->clients);
+    users_free(&p->users);
 close_env:
     env_uv_destroy(p->uv);
     if (why[0] != '\0') fail(why);

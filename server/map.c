@@ -48,6 +48,28 @@ uint32_t map_way(const struct worker *w, const struct partition *p)
     return 0;
 }
 
+bool map_serves(const struct partition *p)
+{
+    return p->group != NULL && !p->group->installing && !p->group->rowless && !p->group->dead;
+}
+
+uint32_t map_nearest(const struct worker *w, const struct partition *p)
+{
+    const struct descriptor *d = map_descriptor(p);
+    uint64_t now_ns = env_now_ns(w->env), least = UINT64_MAX;
+    uint32_t node = 0, start = (uint32_t)(w->reads_sent % DESCRIPTOR_REPLICAS_MAX); /* equals take turns */
+    for (uint32_t i = 0; d != NULL && i < d->replica_count; i++) {
+        const struct descriptor_replica *r = &d->replicas[(start + i) % d->replica_count];
+        const struct kv_choice *c = peer_choice(w->peers, r->node);
+        if (c == NULL || r->role == DESCRIPTOR_LEARNER) continue;
+        uint64_t cost = kv_choice_cost(c, now_ns);
+        if (cost >= least) continue;
+        least = cost;
+        node = r->node;
+    }
+    return node;
+}
+
 bool map_is_out_of_touch(const struct worker *w, const struct partition *p, uint64_t now_ns)
 {
     return p->group != NULL ? group_is_out_of_touch(p->group, now_ns) : map_way(w, p) == 0;

@@ -43,6 +43,10 @@ const struct descriptor *map_descriptor(const struct partition *p); /* NULL: not
 uint32_t map_leader(const struct partition *p);                     /* its node; 0: unknown */
 /* A node to forward to: the leader, else one that is connected and holds a replica; 0: none. */
 uint32_t map_way(const struct worker *w, const struct partition *p);
+/* Its replica here can serve reads at levels below linearizable. */
+bool map_serves(const struct partition *p);
+/* The node to ask at such a level: of those connected that hold a voter the one that answers soonest (choice.h); 0: none. */
+uint32_t map_nearest(const struct worker *w, const struct partition *p);
 /* Neither a replica here nor a link to a node that has one, or a replica without contact: others may know better. */
 bool map_is_out_of_touch(const struct worker *w, const struct partition *p, uint64_t now_ns);
 

@@ -4,6 +4,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/request.h"
 #include "server/rest.h"
@@ -244,9 +245,18 @@ static enum kv_err end_replica(struct group *g, const struct raft_status *s, uin
     return KV_OK;
 }
 
+static bool is_node(const struct worker *w, uint32_t id) /* or 0, which stands for none */
+{
+    const struct nodes_entry *n = id == 0 ? NULL : nodes_find(w, id);
+    return id == 0 || (n != NULL && n->state != KV_NODE_REMOVED);
+}
+
 static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, uint64_t as_of, const char **why)
 {
     const struct descriptor *d = &g->descriptor;
+    *why = "the cluster has no such node; next: kvctl node list";
+    bool holds = on_node(d, from, false) >= 0 || on_node(d, from, true) >= 0; /* one that was removed may, and is to lose it */
+    if ((!holds && !is_node(g->w, from)) || !is_node(g->w, to)) return KV_NOT_FOUND;
     if (to == 0) return end_replica(g, s, from, as_of, why);
     int there = on_node(d, to, false), coming = on_node(d, to, true), goes = from == 0 ? -1 : on_node(d, from, false);
     *why = "a voter of it is on that node already";

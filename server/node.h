@@ -71,14 +71,17 @@ struct worker {
     bool open_iter_runs;
     struct request *open_iter; /* the walk under way goes on here; finishing a request moves it on */
     uint32_t open_count;
-    bool has_parked;              /* or had, when they were last walked */
-    uint64_t deadlines_ns;        /* the next walk in any case */
-    uint64_t walk;                /* number of the last walk, or the one under way */
-    uint64_t turns, read_turn;    /* turn counter, and the last turn that served a read (R5) */
-    struct keyspaces *keyspaces;  /* what partition 0 says there is */
-    struct nodes *nodes;          /* who belongs to the cluster */
-    struct jobs *placements;      /* changes of placement that it runs while it leads partition 0 (jobs.h) */
-    struct scan_cursors *cursors; /* SCAN handles (fan.c) */
+    bool has_parked;                  /* or had, when they were last walked */
+    uint64_t deadlines_ns;            /* the next walk in any case */
+    uint64_t walk;                    /* number of the last walk, or the one under way */
+    uint64_t turns, read_turn;        /* turn counter, and the last turn that served a read (R5) */
+    uint64_t reads[KV_LEVEL_ANY + 1]; /* answered from replicas here, by level */
+    uint64_t read_rounds;             /* times that a leader was asked for an index, or asked its quorum */
+    uint64_t reads_sent;              /* at a level that any replica serves, sent to another node for want of one here */
+    struct keyspaces *keyspaces;      /* what partition 0 says there is */
+    struct nodes *nodes;              /* who belongs to the cluster */
+    struct jobs *placements;          /* changes of placement that it runs while it leads partition 0 (jobs.h) */
+    struct scan_cursors *cursors;     /* SCAN handles (fan.c) */
 
     struct exec exec;        /* reused for every command */
     struct exec_place place; /* of partition 0's commands */

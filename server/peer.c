@@ -39,6 +39,7 @@ struct peer {
     struct kv_buf encode;
     struct kv_map forwards; /* id -> struct request */
     uint64_t forward_next;
+    struct kv_choice choice; /* of reads that other nodes could answer as well */
     uint64_t beat_sent, beat_answered, beat_ns, beat_sent_ns[BEATS];
     uint64_t dial_ns;            /* not before this */
     uint64_t clock_ns, clock_ms; /* its wall clock, and when it said so; 0: never */
@@ -124,6 +125,7 @@ static void forwards_park(struct peer *peer)
     while (kv_map_next(&old, &cursor, &id, &v)) {
         struct request *r = v;
         if (r->is_write) r->maybe = true;
+        if (request_is_anywhere(r)) kv_choice_forgotten(&peer->choice);
         request_returned(r, false);
         request_park(r, KV_MS(20));
     }
@@ -254,6 +256,13 @@ static void forward_reply(struct peer *peer, struct kv_slice body)
     }
     struct request *r = kv_map_remove(&peer->forwards, reply.id);
     if (r == NULL) return; /* its deadline passed */
+    if (request_is_anywhere(r)) {
+        uint64_t now_ns = env_now_ns(w->env), took_ns = now_ns - r->asked_ns;
+        bool refuses = peer_refuses(&reply);
+        if (refuses && took_ns < KV_CHOICE_REFUSAL_NS) took_ns = KV_CHOICE_REFUSAL_NS;
+        kv_choice_answered(&peer->choice, took_ns, now_ns);
+        r->wants_leader = r->wants_leader || refuses;
+    }
     request_returned(r, peer_refuses(&reply));
     if (peer_refuses(&reply)) leader_doubted(peer, r->partition);
     bool is_told = r->body.pinned && reply.err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
@@ -628,6 +637,12 @@ void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m)
     if (peer != NULL) peer_put_merge(&peer->batch, m);
 }
 
+const struct kv_choice *peer_choice(const struct peers *p, uint32_t node)
+{
+    const struct peer *peer = find(p, node);
+    return peer != NULL && peer->state == LINK_UP ? &peer->choice : NULL;
+}
+
 bool peer_connected(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
@@ -684,6 +699,10 @@ enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
         if (!r->maybe && r->deadline_ns > last) r->deadline_ns = last;
         r->maybe = true;
     }
+    if (request_is_anywhere(r)) {
+        r->asked_ns = now;
+        kv_choice_asked(&peer->choice, now);
+    }
     r->state = REQUEST_FORWARDED;
     r->context = body.id;
     r->forward_node = node;
@@ -693,7 +712,8 @@ enum kv_err peer_forward(struct peers *p, uint32_t node, struct request *r)
 void peer_forget(struct peers *p, struct request *r)
 {
     struct peer *peer = find(p, r->forward_node);
-    if (peer != NULL) kv_map_remove(&peer->forwards, r->context);
+    if (peer == NULL || kv_map_remove(&peer->forwards, r->context) == NULL) return;
+    if (request_is_anywhere(r)) kv_choice_forgotten(&peer->choice);
 }
 
 /* ---- receiving ---- */

@@ -1,5 +1,6 @@
 #ifndef SERVER_PEER_H
 #define SERVER_PEER_H
+#include "client/base/choice.h"
 #include "client/wire/channel.h"
 #include "raft/raft.h"
 #include "server/node.h"
@@ -57,6 +58,8 @@ struct peer_scrub;
 void peer_send_scrub(struct peers *p, uint32_t node, const struct peer_scrub *s);
 void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapshot *s);
 void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m);
+/* How fast it answers reads that any replica serves; NULL: no link. */
+const struct kv_choice *peer_choice(const struct peers *p, uint32_t node);
 bool peer_connected(const struct peers *p, uint32_t node);
 bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);

@@ -192,17 +192,19 @@ static void route(struct request *r, struct partition *p)
 {
     struct worker *w = r->w;
     struct group *g = p->group;
+    bool is_anywhere = request_is_anywhere(r) && !r->wants_leader;
     r->partition = p->id;
     r->tries++;
     if (w->poisoned) {
         request_fail(r, KV_POISONED, "this node's disk failed; ask another node");
         return;
     }
-    if (g != NULL && merge_holds(g, r->body.op)) {
+    /* Frozen rows stand as they were until they are absorbed: old, and so good enough for `any` alone. */
+    if (g != NULL && merge_holds(g, r->body.op) && !(is_anywhere && r->body.level == KV_LEVEL_ANY)) {
         request_park(r, KV_MS(20));
         return;
     }
-    if (!r->is_write && r->body.level == KV_LEVEL_ANY && g != NULL && !g->installing && !g->rowless) {
+    if (is_anywhere && map_serves(p)) {
         group_read(g, r);
         return;
     }
@@ -219,7 +221,7 @@ static void route(struct request *r, struct partition *p)
         request_absent(r);
         return;
     }
-    uint32_t node = map_way(w, p);
+    uint32_t node = is_anywhere ? map_nearest(w, p) : map_way(w, p);
     if (r->body.hops >= NODE_FORWARD_HOPS_MAX || node == 0 || node == w->node_id) {
         request_park(r, g != NULL ? 0 : KV_MS(50)); /* nobody says when one we have no replica of gets a leader */
         return;
@@ -231,6 +233,7 @@ static void route(struct request *r, struct partition *p)
     }
     if (!request_own(r)) return;
     r->phase = KV_PHASE_FORWARD;
+    w->reads_sent += is_anywhere;
     if (r->stands) {
         r->body.line = p->id;
         r->body.round = p->line.round + 1;
@@ -242,6 +245,14 @@ static void route(struct request *r, struct partition *p)
         p->line.sent++;
         p->line.sent_to = node;
     }
+}
+
+void request_to_leader(struct request *r)
+{
+    struct partition *p = map_get(r->w, r->partition);
+    r->wants_leader = true;
+    if (p == NULL || r->body.hops > 0) request_park(r, 0); /* who forwarded it asks the leader next */
+    else route(r, p);
 }
 
 static bool answer_locally(struct request *r)
@@ -469,7 +480,10 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
-    if (r->body.pinned && !is_system) {
+    uint32_t first, step;
+    /* Several keys may lie anywhere: by the partition of the first alone, the others would be said not to be there. */
+    bool is_named = r->body.pinned && !is_system && kv_op_keys(info, r->body.arg_count, &first, &step) <= 1;
+    if (is_named) {
         p = map_get(w, r->body.partition);
         const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
         if (d == NULL) p = NULL;

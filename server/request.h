@@ -18,7 +18,11 @@ struct request {
     uint64_t owner_id;
     struct worker *w;
     uint64_t deadline_ns;
-    uint64_t index, term;        /* PROPOSED: of its entry; READING: the index to wait for */
+    uint64_t index; /* PROPOSED: of its entry; READING: to wait for */
+    union {
+        uint64_t term;     /* PROPOSED: of its entry */
+        uint64_t asked_ns; /* READING: before its index was asked for; FORWARDED: when it was */
+    };
     void *memory;                /* owns the arguments once kept */
     struct request *prev, *next; /* worker's open list */
     struct request *queue_next;  /* the group's queue it waits in */
@@ -28,6 +32,7 @@ struct request {
     bool stamped;                /* the idempotency key is our own */
     bool internal;               /* asked by the node itself: may use the system keyspace and what only nodes may write */
     bool is_in_line;             /* FORWARDED: a write, counted in its partition's line */
+    bool wants_leader;           /* a read at a level that any replica serves, and the one asked could not */
     uint32_t tries;
     enum kv_phase phase;
     enum request_state { REQUEST_NEW,
@@ -57,6 +62,13 @@ bool request_own(struct request *r);                                       /* co
 void request_finish(struct request *r, struct kv_reply *reply);            /* whose id becomes the one its owner asked under */
 void request_fail(struct request *r, enum kv_err err, const char *detail); /* applied: no, or maybe if r->maybe */
 void request_absent(struct request *r);                                    /* no replica of its partition is here: waits for one, inside its deadline */
+/* A read at a level that any replica may serve, not only the leader. */
+static inline bool request_is_anywhere(const struct request *r)
+{
+    return r->body.level != KV_LEVEL_LINEARIZABLE && !r->is_write && r->body.op != KV_OP_KVAWAIT && r->body.op != KV_OP_KVMOVE &&
+           r->body.op != KV_OP_KVLEAD;
+}
+void request_to_leader(struct request *r); /* such a read that this replica cannot serve: at once to the leader */
 /* The partition that holds an encoded key; NULL: none is known. */
 struct partition *request_partition(const struct worker *w, struct kv_slice encoded);
 /* The same by user key. KV_TOO_BIG, KV_NOT_FOUND (a label nobody listed), KV_NO_LEADER: none is known. */
@@ -76,5 +88,7 @@ void request_free_spares(struct worker *w);
 bool fan_start(struct request *r, const struct kv_key_rule *rule);
 void fan_free_cursors(struct worker *w);
 /* scan.c: KVSCAN and KVCOUNT, over one partition's rows and off the loop. */
-void scan_start(struct group *g, struct request *r);
+void scan_start(struct group *g, struct request *r, uint32_t stale_ms); /* of what it will read */
+/* group_read.c: counts an answered read, and says of what level it was. */
+void read_account(const struct request *r, uint32_t stale_ms, struct kv_reply *reply);
 #endif

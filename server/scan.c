@@ -18,6 +18,7 @@ struct scan {
     struct request *request; /* NULL: gave up waiting */
     uint32_t group;
     uint64_t clock_ms, deadline_ns;
+    uint32_t range_epoch, stale_ms;
     bool count_only, is_cut; /* is_cut: the partition ends before the asked range does */
     enum kv_key_kind kind;
     struct kv_key from, to;
@@ -88,8 +89,10 @@ static void scan_done(struct store_scan *io, enum kv_err err)
         struct kv_reply reply = {.applied = KV_APPLIED_YES,
                                  .value = kv_buf_slice(&out),
                                  .partition = s->group,
+                                 .range_epoch = s->range_epoch,
                                  .node = s->w->node_id,
                                  .phase = KV_PHASE_READ};
+        read_account(r, s->stale_ms, &reply);
         if (out.failed || rows.failed) request_fail(r, KV_BUSY, "out of memory");
         else request_finish(r, &reply);
     } else if (err == KV_CORRUPT) { /* its successor, or another leader, answers */
@@ -104,7 +107,7 @@ static void scan_done(struct store_scan *io, enum kv_err err)
     free(s);
 }
 
-void scan_start(struct group *g, struct request *r)
+void scan_start(struct group *g, struct request *r, uint32_t stale_ms)
 {
     struct worker *w = g->w;
     int64_t rows_max = ROWS_MAX, bytes_max = PAGE_BYTES_MAX;
@@ -128,6 +131,8 @@ void scan_start(struct group *g, struct request *r)
     s->w = w;
     s->request = r;
     s->group = g->id;
+    s->range_epoch = g->descriptor.range_epoch;
+    s->stale_ms = stale_ms;
     s->clock_ms = wall > g->clock_ms ? wall : g->clock_ms;
     s->count_only = count;
     s->kind = g->rule.kind;

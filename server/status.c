@@ -62,13 +62,16 @@ void status_json(struct worker *w, struct kv_buf *out)
     kv_json_string(out, kv_str(w->config->cluster_name));
     kv_buf_printf(out,
                   ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
-                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"groups\":[",
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"reads\":{\"linearizable\":%llu,\"lease\":%llu,\"bounded\":%llu,\"any\":%llu,\"rounds\":%llu,"
+                  "\"sent\":%llu},\"groups\":[",
                   KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
                   store_is_full(w->store) ? "true" : "false", w->clock.alarm ? "true" : "false",
                   (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
-                  peer_connected_count(w->peers), (unsigned long long)directory);
+                  peer_connected_count(w->peers), (unsigned long long)directory, (unsigned long long)w->reads[KV_LEVEL_LINEARIZABLE],
+                  (unsigned long long)w->reads[KV_LEVEL_LEASE], (unsigned long long)w->reads[KV_LEVEL_BOUNDED],
+                  (unsigned long long)w->reads[KV_LEVEL_ANY], (unsigned long long)w->read_rounds, (unsigned long long)w->reads_sent);
     const char *comma = "";
     struct group **groups = groups_sorted(w);
     for (uint32_t n = 0; groups != NULL && groups[n] != NULL; n++) {
@@ -173,8 +176,14 @@ static void info_process(const struct worker *w, const char *section, struct kv_
 {
     struct host_stats stats = host_stats(w->host);
     if (section_is(section, "stats"))
-        kv_buf_printf(out, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n\r\n",
-                      (unsigned long long)stats.connections, (unsigned long long)stats.commands);
+        kv_buf_printf(out,
+                      "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
+                      "kvd_reads_linearizable:%llu\r\nkvd_reads_lease:%llu\r\nkvd_reads_bounded:%llu\r\nkvd_reads_any:%llu\r\n"
+                      "kvd_read_rounds:%llu\r\nkvd_reads_sent:%llu\r\n\r\n",
+                      (unsigned long long)stats.connections, (unsigned long long)stats.commands,
+                      (unsigned long long)w->reads[KV_LEVEL_LINEARIZABLE], (unsigned long long)w->reads[KV_LEVEL_LEASE],
+                      (unsigned long long)w->reads[KV_LEVEL_BOUNDED], (unsigned long long)w->reads[KV_LEVEL_ANY],
+                      (unsigned long long)w->read_rounds, (unsigned long long)w->reads_sent);
     struct rusage used;
     if (section_is(section, "cpu") && getrusage(RUSAGE_SELF, &used) == 0)
         kv_buf_printf(out, "# CPU\r\nused_cpu_sys:%lld.%06ld\r\nused_cpu_user:%lld.%06ld\r\n\r\n",

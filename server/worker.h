@@ -5,6 +5,7 @@
 #include "server/config.h"
 #include "server/journal.h"
 #include "server/keys.h"
+#include "server/users.h"
 #include "storage/store.h"
 
 /* A node's worker: one thread, one loop, one store, the raft groups of its partitions,
@@ -19,6 +20,7 @@ struct worker_options { /* all outlive the worker */
     struct checkpoint *checkpoint;
     const struct channel_identity *identity;
     const struct keys_allowed *clients;
+    const struct users *users; /* of the Redis ports; NULL: nobody but `default` */
     struct journal *journal;
     void (*stop_wanted)(void *context); /* poisoned or told to stop: call worker_stop() */
     void *context;
@@ -29,7 +31,7 @@ struct worker_options { /* all outlive the worker */
  * (another node's data), KV_IO, KV_BUSY (address in use): `why` says what and where. */
 enum kv_err worker_create(const struct worker_options *o, struct worker **out, char *why, size_t why_size);
 enum kv_err worker_start(struct worker *w, char *why, size_t why_size); /* listens, dials, ticks */
-void worker_recheck_clients(struct worker *w); /* o.clients has changed */
+void worker_recheck_clients(struct worker *w);                          /* o.clients or o.users has changed */
 /* Hands leadership over, answers what is open, closes; `stopped` runs once, within 5 s. */
 void worker_stop(struct worker *w, void (*stopped)(void *context), void *context);
 void worker_destroy(struct worker *w); /* after `stopped`, or to drop a crashed node (no callback runs) */

@@ -6,6 +6,7 @@
 
 #include "client/base/key.h"
 #include "client/base/proto.h"
+#include "client/base/text.h"
 #include "kv.pb-c.h"
 
 #include <assert.h>
@@ -17,6 +18,29 @@ enum { FIELD_BYTES_MIN = 2,
        PUBLIC_KEY_BYTES = 32,
        CLUSTER_ID_BYTES = 16,
        ARGS_ON_STACK = 16 };
+
+const char *kv_level_text(enum kv_level level)
+{
+    static const char *const texts[] = {"linearizable", "lease", "bounded", "any"};
+    return texts[level];
+}
+
+bool kv_level_parse(struct kv_slice text, enum kv_level *level, uint32_t *bounded_ms)
+{
+    enum { HEAD = sizeof "bounded" }; /* and what follows it */
+    uint64_t ms;
+    for (int i = KV_LEVEL_LINEARIZABLE; i <= KV_LEVEL_ANY; i++)
+        if (i != KV_LEVEL_BOUNDED && kv_slice_eq(text, kv_str(kv_level_text((enum kv_level)i)))) {
+            *level = (enum kv_level)i;
+            return true;
+        }
+    if (text.size <= HEAD || memcmp(text.data, "bounded", HEAD - 1) != 0 || (text.data[HEAD - 1] != ':' && text.data[HEAD - 1] != '=') ||
+        !kv_parse_u64(kv_slice(text.data + HEAD, text.size - HEAD), &ms) || ms > UINT32_MAX)
+        return false;
+    *level = KV_LEVEL_BOUNDED;
+    *bounded_ms = (uint32_t)ms;
+    return true;
+}
 
 const char *kv_phase_text(enum kv_phase phase)
 {
@@ -215,6 +239,8 @@ void kv_reply_encode(const struct kv_reply *r, struct kv_buf *out)
     m.retry_after_ms = r->retry_after_ms;
     m.has_index = r->index != 0;
     m.index = r->index;
+    m.has_stale_ms = r->stale_ms != 0;
+    m.stale_ms = r->stale_ms;
     m.has_detail = r->detail.size > 0;
     m.detail = kv_proto_bytes(r->detail);
     message_pack(&m.base, KV_FRAME_REPLY, out);
@@ -244,6 +270,7 @@ enum kv_err kv_reply_decode(struct kv_slice bytes, struct kv_arena *arena, struc
         .level = (enum kv_level)m->level,
         .retry_after_ms = m->retry_after_ms,
         .index = m->index,
+        .stale_ms = m->stale_ms,
         .detail = kv_proto_slice(m->detail),
     };
     return KV_OK;

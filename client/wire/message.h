@@ -18,10 +18,14 @@ enum kv_frame_kind { /* the first byte of every frame */
                      KV_FRAME_PEER = 16  /* from here on node to node only: server/peer.proto */
 };
 
-enum kv_level { KV_LEVEL_LINEARIZABLE,
-                KV_LEVEL_LEASE,
-                KV_LEVEL_BOUNDED,
-                KV_LEVEL_ANY };
+/* What a read may return. All but the first are answered by any replica, which says what it held to. */
+enum kv_level { KV_LEVEL_LINEARIZABLE,          /* all that was acknowledged before it was asked; the leader answers */
+                KV_LEVEL_LEASE,                 /* the same, by a replica whose leader says under its lease how far it must be */
+                KV_LEVEL_BOUNDED,               /* what was true at most `bounded_ms` ago, or since it was asked */
+                KV_LEVEL_ANY };                 /* what the replica holds, however old */
+const char *kv_level_text(enum kv_level level); /* "linearizable", "lease", "bounded", "any" */
+/* "linearizable", "lease", "bounded:MS" or "bounded=MS", "any". False: none of these. */
+bool kv_level_parse(struct kv_slice text, enum kv_level *level, uint32_t *bounded_ms);
 enum kv_phase { /* where a request ended */
                 KV_PHASE_NONE,
                 KV_PHASE_PARSE,
@@ -91,7 +95,8 @@ struct kv_reply {
     uint32_t partition, range_epoch, node, leader;
     uint64_t index; /* of a write in its partition's log; 0: of several, or of none */
     enum kv_phase phase;
-    enum kv_level level;
+    enum kv_level level; /* achieved, of reads */
+    uint32_t stale_ms;   /* at lease and bounded: how old what was read may have been, at most, when it was read */
     uint32_t retry_after_ms;
     struct kv_slice detail;
 };

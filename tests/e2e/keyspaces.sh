@@ -164,7 +164,7 @@ echo "ok: state of $first bytes, after the same load again $second"
 # Bad input: the reason, the next step, and nothing happened.
 refused 2 "not in order: their ranges would overlap" keyspace create bad --partition range:b,a
 refused 2 "given twice: the range between would be empty" keyspace create bad --partition range:a,a
-refused 2 "split key 1 is empty" keyspace create bad --partition range:,a
+refused 2 "split key 1 is empty, and so the range before it; next:" keyspace create bad --partition range:,a
 refused 2 "listed twice" keyspace create bad --partition 'list:a=x,b=x'
 refused 2 "has no labels" keyspace create bad --partition 'list:a=x,b='
 refused 2 "is none of the groups" keyspace create bad --partition 'list:a=x' --default c

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 /* kvsim: one seed, or a sweep over many. */
-enum { JOBS_MAX = 64, EXIT_FAILED = 4, EXIT_USAGE = 2, MINIMIZE_RUNS = 2000 };
+enum { JOBS_MAX = 64,
+       EXIT_FAILED = 4,
+       EXIT_USAGE = 2,
+       MINIMIZE_RUNS = 2000 };
 
 struct run {
     pid_t pid; /* 0: free */
@@ -16,7 +19,7 @@ struct run {
     struct slot *slot;
 };
 struct totals {
-    uint64_t seeds, ok, fail, info, events, sim_ns, undecided, recovery_max_ns;
+    uint64_t seeds, ok, fail, info, events, sim_ns, undecided, recovery_max_ns, reads[4];
     uint64_t faults[SWARM_FAULT_COUNT], marks[SIM_MARK_COUNT], marked[SIM_MARK_COUNT];
     double start;
 };
@@ -181,6 +184,7 @@ static void totals_add(struct totals *t, const struct swarm_result *r)
     t->events += r->events;
     t->sim_ns += r->sim_ns;
     t->undecided += r->undecided;
+    for (int i = 0; i < 4; i++) t->reads[i] += r->reads[i];
     if (r->recovery_ns > t->recovery_max_ns) t->recovery_max_ns = r->recovery_ns;
     for (uint32_t f = 0; f < SWARM_FAULT_COUNT; f++) t->faults[f] += r->faults[f];
     for (uint32_t m = 0; m < SIM_MARK_COUNT; m++) {
@@ -203,6 +207,8 @@ static void totals_print(const struct totals *t)
            (unsigned long long)t->seeds, (unsigned long long)(t->sim_ns / 1000000000), (unsigned long long)t->events,
            (unsigned long long)t->ok, (unsigned long long)t->fail, (unsigned long long)t->info,
            (unsigned long long)t->undecided, (double)t->recovery_max_ns / 1e9);
+    printf("reads: %llu linearizable, %llu lease, %llu bounded, %llu any\n", (unsigned long long)t->reads[0], (unsigned long long)t->reads[1],
+           (unsigned long long)t->reads[2], (unsigned long long)t->reads[3]);
     printf("faults:\n");
     for (uint32_t f = 0; f < SWARM_FAULT_COUNT; f++)
         printf("  %-12s %8llu%s", swarm_fault_text((enum swarm_fault)f), (unsigned long long)t->faults[f],

@@ -13,6 +13,7 @@
     X(absorb_without_one, "a merge does not wait for one replica of the right side")                   \
     X(ack_before_sync, "a follower acknowledges an append that is not on its disk yet")                \
     X(append_not_synced, "the log is written and not synced before it is acknowledged")                \
+    X(bounded_unconfirmed, "a follower answers bounded reads without asking how far it must be")       \
     X(checkpoint_ahead_of_log, "a checkpoint does not wait until its entries are durable in the log")  \
     X(checksum_skipped, "recovery believes a batch whose checksum is wrong")                           \
     X(commit_before_own_sync, "a leader counts itself before its own entry is durable")                \

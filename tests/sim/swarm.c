@@ -164,6 +164,7 @@ static bool world_make(struct swarm *w)
                                   .clients = p->clients,
                                   .native_ppm = (uint32_t)sim_below(s, 1000001),
                                   .read_ppm = 200000 + (uint32_t)sim_below(s, 600000),
+                                  .level_ppm = (uint32_t)sim_below(s, 1000001),
                                   .think_max_ns = power(s, 20, 26),
                                   .timeout_ns = KV_SECONDS(3),
                                   .seed = sim_random(s),
@@ -284,6 +285,7 @@ void swarm_run(const struct swarm_options *o, struct swarm_result *out)
         out->ok = counts.ok;
         out->fail = counts.fail;
         out->info = counts.info;
+        memcpy(out->reads, counts.reads, sizeof out->reads);
         out->op_count = counts.ops;
         out->fault_count = w.fault_total;
     } else {

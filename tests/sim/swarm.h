@@ -67,6 +67,7 @@ struct swarm_result { /* plain bytes: it crosses processes */
     uint64_t hash, events, sim_ns;
     uint64_t ok, fail, info;
     uint32_t nodes;
+    uint64_t reads[4];                  /* answered, by level */
     bool undecided;                     /* the checker reached its limit */
     uint32_t faults[SWARM_FAULT_COUNT]; /* how often each happened */
     uint32_t fault_count, op_count;     /* drawn, the ones left out included */

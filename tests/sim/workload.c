@@ -45,6 +45,12 @@ static void history_put(struct workload *w, const struct history_event *e)
 static void record(struct client *c, enum history_type type, json_t *value)
 {
     struct history_event e = {.process = c->process, .type = type, .f = c->op.f, .key = c->op.key, .value = value, .time_ns = sim_now_ns(c->w->o.sim)};
+    if (c->op.f == HISTORY_READ) {
+        e.level = c->op.level == KV_LEVEL_BOUNDED ? HISTORY_BOUNDED : c->op.level == KV_LEVEL_ANY ? HISTORY_ANY
+                                                                                                  : HISTORY_STRONG;
+        e.stale_ms = type == HISTORY_INVOKE ? c->op.bounded_ms : c->op.stale_ms;
+        e.stale_ms += e.stale_ms / 100 + 1; /* clocks drift */
+    }
     history_put(c->w, &e);
 }
 
@@ -162,7 +168,12 @@ static void op_choose(struct client *c)
     snprintf(c->op.key, sizeof c->op.key, "%c%u", "rclt"[kind], k);
     if (kind == KEY_MORTAL) snprintf(c->op.key, sizeof c->op.key, "t%u.%u", k, w->mortal_writes[k] / MORTALS_PER_KEY);
     if (kind == KEY_LIST) snprintf(c->op.key, sizeof c->op.key, "l%u.%u", k, w->list_appends[k] / APPENDS_PER_KEY);
-    if (client_chance(c, w->o.read_ppm)) return;
+    if (client_chance(c, w->o.read_ppm)) {
+        if (!c->native || !client_chance(c, w->o.level_ppm)) return;
+        c->op.level = KV_LEVEL_LEASE + (enum kv_level)client_below(c, 3);
+        if (c->op.level == KV_LEVEL_BOUNDED) c->op.bounded_ms = UINT32_C(50) << client_below(c, 4);
+        return;
+    }
     c->op.value = w->value_next++;
     switch (kind) {
     case KEY_REGISTER: register_choose(c, k); break;
@@ -249,6 +260,7 @@ void client_answered(struct client *c, enum client_answer answer, json_t *value)
     switch (answer) {
     case ANSWER_OK:
         w->counts.ok++;
+        if (c->op.f == HISTORY_READ) w->counts.reads[c->op.level]++;
         c->ok_since_mark++;
         if (c->op.mortal != NULL) c->op.mortal->ok_ns = sim_now_ns(w->o.sim);
         mortal_read(c, value);

@@ -21,6 +21,7 @@ struct workload_options {
     uint32_t registers, counters, lists, mortals; /* keys of each kind, together 1..WORKLOAD_KEYS_MAX */
     uint32_t read_ppm;                            /* of operations */
     uint64_t think_max_ns;
+    uint32_t level_ppm;       /* of libkv's reads: at another level than linearizable */
     uint64_t timeout_ns;      /* after which a client gives up: info */
     bool wall_is_sane;        /* no wall clock jumps: a value lives about as long as it was given */
     const uint64_t *skip_ops; /* NULL, or bits: operations that are not asked */
@@ -30,6 +31,7 @@ struct workload_counts {
     uint64_t ok_min;   /* of the client with the fewest since workload_mark() */
     uint32_t open;     /* operations without an answer now */
     uint32_t ops;      /* drawn */
+    uint64_t reads[4]; /* answered, by level */
     const char *wrong; /* NULL, or what a client saw that no order explains */
 };
 

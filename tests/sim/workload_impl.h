@@ -14,9 +14,11 @@ struct client_op {
     char text[32], old[32]; /* the value, and of a cas the one expected */
     int64_t value, expected;
     bool expects_null, deletes;
-    uint64_t asked_ns, ttl_ms; /* ttl_ms 0: it stays */
-    struct mortal *mortal;     /* of this write, if its value expires */
-    char deadline[24];         /* libkv: on the client's own clock */
+    enum kv_level level;           /* of a read */
+    uint32_t bounded_ms, stale_ms; /* asked, and claimed */
+    uint64_t asked_ns, ttl_ms;     /* ttl_ms 0: it stays */
+    struct mortal *mortal;         /* of this write, if its value expires */
+    char deadline[24];             /* libkv: on the client's own clock */
 };
 
 /* A value that expires. Used again in turn: the oldest is long gone. */
@@ -29,6 +31,18 @@ struct mortal {
 };
 enum { WORKLOAD_MORTALS_MAX = 1024 };
 
+/* Versions of keys as single replicas showed them: they never go back (workload_versions.c). */
+struct replica_at { /* a node's process and the replicas that it had opened by then; started_ns 0: down */
+    uint64_t started_ns, lives;
+};
+struct sighting {
+    char key[32];
+    uint32_t node;
+    uint64_t started_ns, life, at_ns;
+    struct kv_version version;
+};
+enum { WORKLOAD_SIGHTINGS_MAX = 4096 };
+
 struct client {
     struct workload *w;
     uint32_t id;
@@ -38,6 +52,7 @@ struct client {
     int64_t process;
     uint64_t ok_since_mark;
     struct client_op op;
+    struct replica_at replicas[CLUSTER_NODES_MAX]; /* when the operation began */
     struct sim_event think, patience;
     /* Redis protocol */
     struct env_conn conn;
@@ -61,6 +76,7 @@ struct workload {
     struct workload_counts counts;
     struct mortal mortals[WORKLOAD_MORTALS_MAX];
     uint32_t mortal_next, mortal_writes[WORKLOAD_KEYS_MAX], list_appends[WORKLOAD_KEYS_MAX];
+    struct sighting sightings[WORKLOAD_SIGHTINGS_MAX];
     char wrong[256];
 };
 
@@ -68,6 +84,9 @@ struct workload {
 void client_answered(struct client *c, enum client_answer answer, json_t *value);
 uint64_t client_below(struct client *c, uint64_t n); /* its own chance */
 void client_ready(struct client *c);                 /* it may ask (again): thinks, then the next operation */
+
+void versions_begin(struct client *c);                                /* it is about to ask */
+void versions_seen(struct client *c, const struct kv_result *result); /* and was answered */
 
 void resp_client_init(struct client *c);
 void resp_client_dial(struct client *c); /* client_ready() once connected */

@@ -170,6 +170,8 @@ static void on_done(struct kv_call *call)
     const struct kv_result *r = &call->result;
     json_t *value = NULL;
     enum client_answer answer = ANSWER_OK;
+    c->op.stale_ms = r->stale_ms;
+    if (r->err == KV_OK && c->op.f == HISTORY_READ) versions_seen(c, r);
     if (c->op.f == HISTORY_READ) {
         if (r->err == KV_OK || r->err == KV_NOT_FOUND) value = read_value(c, r->err == KV_NOT_FOUND, r->value);
         else answer = ANSWER_FAIL;
@@ -232,6 +234,8 @@ void native_client_send(struct client *c)
         c->args[count++] = kv_str(op->deadline);
         break;
     }
-    c->call = (struct kv_call){.op = code, .args = c->args, .arg_count = count, .done = on_done};
+    c->call = (struct kv_call){
+        .op = code, .args = c->args, .arg_count = count, .level = op->level, .bounded_ms = op->bounded_ms, .done = on_done};
+    versions_begin(c);
     kv_client_call(c->kv, &c->call);
 }

@@ -1,6 +1,7 @@
 #include "tools/check/check.h"
 #include "tools/check/chain.h"
 #include "tools/check/linear.h"
+#include "tools/check/stale.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -100,8 +101,7 @@ static bool value_number(struct values *v, const json_t *value, int64_t *number)
 static bool linear_op_make(const struct history_op *op, uint32_t source, struct values *v, struct linear_op *x,
                            struct check_result *out)
 {
-    *x = (struct linear_op){.call = op->call, .ret = op->outcome == HISTORY_OK ? op->ret : HISTORY_NEVER,
-                            .source = source, .b = LINEAR_NONE};
+    *x = (struct linear_op){.call = op->call, .ret = op->outcome == HISTORY_OK ? op->ret : HISTORY_NEVER, .source = source, .b = LINEAR_NONE};
     bool counter = out->model == CHECK_COUNTER;
     switch (op->f) {
     case HISTORY_READ:
@@ -178,8 +178,8 @@ void check_history(const struct history *h, const struct check_options *o, struc
     *out = (struct check_result){.verdict = CHECK_VALID};
     /* Operations by key, each key's in order of call: a counting sort. */
     uint32_t *starts = calloc((size_t)h->key_count + 2, sizeof *starts);
-    uint32_t *order = calloc((size_t)h->op_count + 1, sizeof *order);
-    if (starts == NULL || order == NULL) {
+    uint32_t *order = calloc((size_t)h->op_count + 1, sizeof *order), *strong = calloc((size_t)h->op_count + 1, sizeof *strong);
+    if (starts == NULL || order == NULL || strong == NULL) {
         out->verdict = CHECK_UNDECIDED;
         snprintf(out->why, sizeof out->why, "out of memory");
         goto out;
@@ -192,10 +192,14 @@ void check_history(const struct history *h, const struct check_options *o, struc
         uint32_t from = k == 0 ? 0 : starts[k - 1], count = starts[k] - from; /* starts moved one on */
         struct check_result r = {.key = k, .states = kept.states, .keys = kept.keys + 1};
         if (model_find(h, &order[from], count, o->model, &r)) {
+            uint32_t strong_count = 0;
+            for (uint32_t i = from; i < from + count; i++)
+                if (!stale_is_weak(&h->ops[order[i]])) strong[strong_count++] = order[i];
             if (r.model == CHECK_SET || r.model == CHECK_LIST)
-                chain_check(h, &order[from], count, r.model == CHECK_LIST, &r);
+                chain_check(h, strong, strong_count, r.model == CHECK_LIST, &r);
             else
-                linear_key(h, &order[from], count, o, &r);
+                linear_key(h, strong, strong_count, o, &r);
+            if (r.verdict == CHECK_VALID && strong_count < count) stale_check(h, &order[from], count, &r);
         }
         if (kept.verdict == CHECK_UNDECIDED && r.verdict == CHECK_VALID) {
             kept.states = r.states;
@@ -210,6 +214,7 @@ void check_history(const struct history *h, const struct check_options *o, struc
 out:
     free(starts);
     free(order);
+    free(strong);
 }
 
 void check_result_free(struct check_result *r)

@@ -9,9 +9,16 @@
  *   set       add, read           linearizable, grow-only; an element twice is a violation
  *   list      append, read        linearizable; an element twice is a violation; values unique
  *
+ * Reads of level bounded or any are judged beside that (stale.h).
+ *
  * An ok took effect once between its invoke and its completion; a fail never; an info, or
  * an invoke without completion, once at any time after its invoke, or never. */
-enum check_model { CHECK_INFER, CHECK_REGISTER, CHECK_COUNTER, CHECK_SET, CHECK_LIST, CHECK_MODELS };
+enum check_model { CHECK_INFER,
+                   CHECK_REGISTER,
+                   CHECK_COUNTER,
+                   CHECK_SET,
+                   CHECK_LIST,
+                   CHECK_MODELS };
 enum check_verdict {
     CHECK_VALID,
     CHECK_VIOLATION,
@@ -26,7 +33,7 @@ struct check_options {
     uint64_t limit;         /* states of the search per key; 0 = CHECK_LIMIT_DEFAULT */
     bool (*stop)(void *);   /* NULL, or asked now and then: true ends the search of a key undecided */
     void *stop_arg;
-    bool no_shrink;         /* the whole key as failing sub-history */
+    bool no_shrink; /* the whole key as failing sub-history */
 };
 struct check_result {
     enum check_verdict verdict;
@@ -34,10 +41,10 @@ struct check_result {
     uint32_t key;           /* index of that key */
     uint32_t line;          /* of a MALFORMED or UNSUPPORTED: where it stands */
     char why[256];
-    uint32_t *ops;          /* owned: the smallest failing sub-history found, indices in order of call */
+    uint32_t *ops; /* owned: the smallest failing sub-history found, indices in order of call */
     uint32_t op_count;
-    uint64_t states;        /* searched */
-    uint32_t keys;          /* judged */
+    uint64_t states; /* searched */
+    uint32_t keys;   /* judged */
 };
 
 /* The first violation ends it; an undecided key only decides if no other key fails. */

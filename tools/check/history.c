@@ -121,9 +121,7 @@ static enum kv_err invoke(struct history *h, const struct history_event *e, uint
     }
     if (!grow((void **)&h->ops, &h->op_capacity, h->op_count, sizeof *h->ops)) return KV_NO_SPACE;
     struct history_op *op = &h->ops[h->op_count];
-    *op = (struct history_op){.process = e->process, .f = e->f, .outcome = HISTORY_INFO, .call = h->event_count,
-                              .ret = HISTORY_NEVER, .completed = HISTORY_NEVER, .call_line = line,
-                              .call_ns = e->time_ns};
+    *op = (struct history_op){.process = e->process, .f = e->f, .outcome = HISTORY_INFO, .call = h->event_count, .ret = HISTORY_NEVER, .completed = HISTORY_NEVER, .call_line = line, .call_ns = e->time_ns, .level = e->f == HISTORY_READ ? e->level : HISTORY_STRONG, .stale_ms = e->stale_ms};
     if (!key_find(h, e->key == NULL ? "" : e->key, &op->key)) return KV_NO_SPACE;
     op->value = e->value == NULL ? json_null() : json_incref(e->value);
     o->op = h->op_count++;
@@ -148,6 +146,7 @@ static enum kv_err complete(struct history *h, const struct history_event *e, ui
     op->ret_line = line;
     op->completed = h->event_count;
     op->ret_ns = e->time_ns;
+    if (e->stale_ms < op->stale_ms) op->stale_ms = e->stale_ms;
     if (e->error != NULL && (op->error = strdup(e->error)) == NULL) return KV_NO_SPACE;
     if (e->type == HISTORY_INFO) return KV_OK; /* the process stays taken */
     op->ret = h->event_count;

@@ -16,34 +16,55 @@
  * vector of maps, the same names as keywords; lines whose process is not a number
  * (:nemesis) are skipped. `value`: write v; cas [old, new]; add, append v; incr a number;
  * read: what it returned, null for an absent key. The ok of an incr may carry
- * [delta, result], then the result is checked too. */
+ * [delta, result], then the result is checked too. A read's `level` in its invoke is bounded or any, else (absent,
+ * linearizable, lease) it must be linearizable; `stale_ms` says how old a bounded one may be: what was asked, and in the
+ * completion what the reply claims, of which the lesser holds. */
 enum history_f {
-    HISTORY_READ, HISTORY_WRITE, HISTORY_CAS, HISTORY_ADD, HISTORY_INCR, HISTORY_APPEND, HISTORY_TXN
+    HISTORY_READ,
+    HISTORY_WRITE,
+    HISTORY_CAS,
+    HISTORY_ADD,
+    HISTORY_INCR,
+    HISTORY_APPEND,
+    HISTORY_TXN
 };
-enum history_type { HISTORY_INVOKE, HISTORY_OK, HISTORY_FAIL, HISTORY_INFO };
-enum { HISTORY_FS = HISTORY_TXN + 1, HISTORY_EVENTS_MAX = 1 << 26, HISTORY_LINE_BYTES_MAX = 16 << 20 };
+enum history_type { HISTORY_INVOKE,
+                    HISTORY_OK,
+                    HISTORY_FAIL,
+                    HISTORY_INFO };
+enum { HISTORY_FS = HISTORY_TXN + 1,
+       HISTORY_EVENTS_MAX = 1 << 26,
+       HISTORY_LINE_BYTES_MAX = 16 << 20 };
+
+enum history_level { HISTORY_STRONG,
+                     HISTORY_BOUNDED,
+                     HISTORY_ANY };
 
 struct history_event {
     int64_t process;
     enum history_type type;
     enum history_f f;
-    const char *key;     /* NULL: none */
-    json_t *value;       /* borrowed; NULL: null */
-    const char *error;   /* of a completion; NULL: none */
+    const char *key;   /* NULL: none */
+    json_t *value;     /* borrowed; NULL: null */
+    const char *error; /* of a completion; NULL: none */
     uint64_t time_ns;
+    enum history_level level; /* of the invoke of a read */
+    uint32_t stale_ms;        /* of a bounded read; 0 in a completion: it claims to be current */
 };
 
 struct history_op { /* an invoke and its completion */
     int64_t process;
     enum history_f f;
-    enum history_type outcome; /* OK, FAIL or INFO */
-    uint32_t key;              /* index into keys */
-    uint32_t call, ret;        /* places among the events; ret of an INFO: HISTORY_NEVER */
-    uint32_t completed;        /* place of the completion, whatever it says; HISTORY_NEVER: none */
+    enum history_type outcome;    /* OK, FAIL or INFO */
+    uint32_t key;                 /* index into keys */
+    uint32_t call, ret;           /* places among the events; ret of an INFO: HISTORY_NEVER */
+    uint32_t completed;           /* place of the completion, whatever it says; HISTORY_NEVER: none */
     uint32_t call_line, ret_line; /* from 1; 0: no completion */
     uint64_t call_ns, ret_ns;
-    json_t *value;             /* owned: the completion's if it is ok and has one, else the invoke's */
-    char *error;               /* owned by the history: "error" of the completion, or NULL */
+    enum history_level level;
+    uint32_t stale_ms; /* level BOUNDED */
+    json_t *value;     /* owned: the completion's if it is ok and has one, else the invoke's */
+    char *error;       /* owned by the history: "error" of the completion, or NULL */
 };
 #define HISTORY_NEVER UINT32_MAX
 
@@ -57,7 +78,7 @@ struct history {
     struct history_open {
         int64_t process;
         uint32_t op; /* HISTORY_NEVER: none */
-    } *open;
+    } * open;
     uint32_t open_count, open_capacity;
     json_t *key_index;
 };

@@ -6,7 +6,7 @@
 /* Files: JSON lines and EDN, both brought to the same JSON object per event. All events are read before
  * the first is added: threads that share a file may write them out of the order of their indices. */
 struct loaded {
-    struct history_event event; /* its pointers into the values below */
+    struct history_event event;  /* its pointers into the values below */
     json_t *value, *key, *error; /* owned; NULL: none */
     int64_t index;
     uint32_t line;
@@ -38,6 +38,20 @@ static void loader_free(struct loader *l)
     free(l->events);
 }
 
+static const char *level_text(enum history_level level)
+{
+    return level == HISTORY_BOUNDED ? "bounded" : level == HISTORY_ANY ? "any"
+                                                                       : "linearizable";
+}
+
+static bool level_find(const char *text, enum history_level *level)
+{
+    if (text == NULL) return false;
+    *level = strcmp(text, "bounded") == 0 ? HISTORY_BOUNDED : strcmp(text, "any") == 0 ? HISTORY_ANY
+                                                                                       : HISTORY_STRONG;
+    return *level != HISTORY_STRONG || strcmp(text, "linearizable") == 0 || strcmp(text, "lease") == 0;
+}
+
 static enum kv_err event_read(struct loader *l, const json_t *o, uint32_t line, char *why, size_t why_size)
 {
     if (!json_is_object(o)) {
@@ -49,6 +63,7 @@ static enum kv_err event_read(struct loader *l, const json_t *o, uint32_t line, 
     json_t *key = json_object_get(o, "key"), *error = json_object_get(o, "error");
     const json_t *time = json_object_get(o, "time");
     if (json_is_string(process)) return KV_OK; /* the nemesis */
+    const json_t *level = json_object_get(o, "level"), *stale = json_object_get(o, "stale_ms");
     struct loaded x = {.line = line, .index = json_integer_value(index)};
     bool indexed = index != NULL && !json_is_null(index);
     const char *wrong = NULL;
@@ -63,6 +78,11 @@ static enum kv_err event_read(struct loader *l, const json_t *o, uint32_t line, 
         wrong = "time: nanoseconds are needed";
     else if (indexed && (!json_is_integer(index) || json_integer_value(index) < 0))
         wrong = "index: a number from 0 on is needed";
+    else if (level != NULL && !json_is_null(level) && !level_find(json_string_value(level), &x.event.level))
+        wrong = "level: one of linearizable, lease, bounded, any is needed";
+    else if (stale != NULL && !json_is_null(stale) &&
+             (!json_is_integer(stale) || json_integer_value(stale) < 0 || json_integer_value(stale) > UINT32_MAX))
+        wrong = "stale_ms: milliseconds are needed";
     else if (l->count > 0 && indexed != l->indexed)
         wrong = indexed ? "index: the events before have none" : "index: is missing, the events before have one";
     if (wrong != NULL) {
@@ -76,6 +96,8 @@ static enum kv_err event_read(struct loader *l, const json_t *o, uint32_t line, 
     if (!loader_grow(l)) return KV_NO_SPACE;
     x.event.process = json_integer_value(process);
     x.event.time_ns = (uint64_t)json_integer_value(time);
+    x.event.stale_ms = json_is_integer(stale) ? (uint32_t)json_integer_value(stale) : x.event.type == HISTORY_INVOKE ? 0
+                                                                                                                     : UINT32_MAX;
     if (json_is_integer(key)) {
         char number[24];
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(key));
@@ -241,6 +263,8 @@ void history_write_json(FILE *out, uint64_t index, const struct history_event *e
     }
     fputs(",\"value\":", out);
     if (e->value == NULL || json_dumpf(e->value, out, JSON_ENCODE_ANY | JSON_COMPACT) != 0) fputs("null", out);
+    if (e->level != HISTORY_STRONG) fprintf(out, ",\"level\":\"%s\"", level_text(e->level));
+    if (e->level == HISTORY_BOUNDED) fprintf(out, ",\"stale_ms\":%u", (unsigned)e->stale_ms);
     fprintf(out, ",\"time\":%llu}\n", (unsigned long long)e->time_ns);
 }
 
@@ -256,6 +280,8 @@ void history_write_edn(FILE *out, uint64_t index, const struct history_event *e)
     }
     fputs(", :value ", out);
     edn_write(out, e->value);
+    if (e->level != HISTORY_STRONG) fprintf(out, ", :level :%s", level_text(e->level));
+    if (e->level == HISTORY_BOUNDED) fprintf(out, ", :stale_ms %u", (unsigned)e->stale_ms);
     fprintf(out, ", :time %llu}\n", (unsigned long long)e->time_ns);
 }
 
@@ -291,6 +317,8 @@ void history_save(const struct history *h, FILE *out, bool edn)
             .key = h->keys[op->key],
             .value = op->value,
             .time_ns = places[i].ret ? op->ret_ns : op->call_ns,
+            .level = op->level,
+            .stale_ms = op->stale_ms,
         };
         /* What only the reply knew is not in the invoke. */
         if (!places[i].ret && op->f == HISTORY_READ) e.value = NULL;

@@ -6,6 +6,7 @@
 #include "client/base/err.h"
 #include "client/base/hist.h"
 #include "client/env/env.h"
+#include "client/wire/message.h"
 
 /* A load generator: one thread, one loop, any number of connections ("clients"), each with up
  * to `depth` operations open.
@@ -28,8 +29,15 @@ enum {
     ERROR_TEXT_BYTES = 128
 };
 
-enum op_kind { OP_READ, OP_WRITE, OP_INSERT, OP_SCAN, OP_MODIFY, OP_KINDS };
-enum distribution { KEYS_UNIFORM, KEYS_ZIPF, KEYS_LATEST };
+enum op_kind { OP_READ,
+               OP_WRITE,
+               OP_INSERT,
+               OP_SCAN,
+               OP_MODIFY,
+               OP_KINDS };
+enum distribution { KEYS_UNIFORM,
+                    KEYS_ZIPF,
+                    KEYS_LATEST };
 
 struct protocol;
 struct options {
@@ -37,24 +45,26 @@ struct options {
     struct env_addr addresses[ADDRESSES_MAX]; /* clients are spread over them */
     uint32_t address_count;
     const char *address_text;
-    const char *key_file;   /* native */
-    const char *password;   /* RESP */
-    const char *prefix;     /* of keys */
+    const char *key_file; /* native */
+    const char *password; /* RESP */
+    enum kv_level level;  /* of reads; native */
+    uint32_t bounded_ms;
+    const char *prefix; /* of keys */
     uint32_t clients, depth;
-    uint32_t writers;       /* the first so many clients only write, the others only read */
-    bool split;             /* `writers` holds */
+    uint32_t writers; /* the first so many clients only write, the others only read */
+    bool split;       /* `writers` holds */
     uint64_t keys;
     uint32_t value_min, value_max; /* bytes */
     uint32_t share[OP_KINDS];      /* of 1000 operations */
     char mix[32];                  /* its name, for the report */
     enum distribution distribution;
-    double theta;                  /* of the Zipf distribution, 0 < theta < 1 */
-    uint32_t scan_max;             /* rows, uniform from 1 */
-    bool fill;                     /* write each key once, in random order, and end; a refusal is no end */
-    double rate;                   /* operations per second; 0: closed loop */
-    bool poisson;                  /* exponential gaps between arrivals, else even ones */
+    double theta;      /* of the Zipf distribution, 0 < theta < 1 */
+    uint32_t scan_max; /* rows, uniform from 1 */
+    bool fill;         /* write each key once, in random order, and end; a refusal is no end */
+    double rate;       /* operations per second; 0: closed loop */
+    bool poisson;      /* exponential gaps between arrivals, else even ones */
     uint64_t warmup_ns, run_ns, timeout_ns;
-    uint64_t ops_max;              /* end after so many; 0: by time */
+    uint64_t ops_max; /* end after so many; 0: by time */
     uint64_t seed;
     bool json;
 };
@@ -63,10 +73,10 @@ struct lane;
 struct bench;
 struct op {
     struct lane *lane;
-    uint64_t key;         /* its number */
-    uint64_t arrived_ns;  /* when it was due */
+    uint64_t key;        /* its number */
+    uint64_t arrived_ns; /* when it was due */
     uint64_t sent_ns;
-    uint32_t value_size;  /* of writes; rows of scans */
+    uint32_t value_size; /* of writes; rows of scans */
     enum op_kind kind;
     bool busy;
     bool writes;          /* now: a write, an insert, or the second half of a modify */
@@ -74,7 +84,10 @@ struct op {
     struct op *free_next; /* of the lane's free operations */
 };
 
-enum outcome { DONE_OK, DONE_MISSING, DONE_ERROR, DONE_BUSY }; /* BUSY: an error that surely changed nothing */
+enum outcome { DONE_OK,
+               DONE_MISSING,
+               DONE_ERROR,
+               DONE_BUSY }; /* BUSY: an error that surely changed nothing */
 
 /* How to speak to a server. A protocol with a socket fills lane->out and is fed what arrives;
  * the others carry operations themselves and report lane_ready(). */
@@ -87,8 +100,8 @@ struct protocol {
     enum kv_err (*open)(struct lane *l);
     enum kv_err (*send)(struct lane *l, struct op *op);
     enum kv_err (*feed)(struct lane *l, struct kv_slice bytes); /* calls op_done() for each reply */
-    void (*flush)(struct lane *l); /* may be NULL: fill lane->out before it is written */
-    void (*close)(struct lane *l); /* frees lane->state, which may be NULL */
+    void (*flush)(struct lane *l);                              /* may be NULL: fill lane->out before it is written */
+    void (*close)(struct lane *l);                              /* frees lane->state, which may be NULL */
     /* After the run; may be NULL. Ends bench->shared and sets *ended, perhaps some turns later. */
     void (*end)(struct bench *b, bool *ended);
 };
@@ -104,9 +117,9 @@ struct lane { /* one client */
     struct kv_slice part;
     bool connected, ready, writing, idle_queued;
     uint32_t number;
-    uint32_t open; /* operations */
+    uint32_t open;         /* operations */
     struct op *ops, *free; /* depth of them */
-    void *state;    /* the protocol's */
+    void *state;           /* the protocol's */
     struct lane *idle_next;
 };
 
@@ -118,7 +131,11 @@ struct error_kind {
     char text[ERROR_TEXT_BYTES];
     uint64_t count;
 };
-enum phase { PHASE_CONNECT, PHASE_WARMUP, PHASE_MEASURE, PHASE_DRAIN, PHASE_OVER };
+enum phase { PHASE_CONNECT,
+             PHASE_WARMUP,
+             PHASE_MEASURE,
+             PHASE_DRAIN,
+             PHASE_OVER };
 
 struct zipf {
     uint64_t n;
@@ -135,8 +152,8 @@ struct bench {
     enum phase phase;
     uint64_t random;
     struct zipf zipf;
-    uint8_t *pool;      /* random bytes that values are cut from */
-    uint64_t inserted;  /* keys beyond options.keys */
+    uint8_t *pool;     /* random bytes that values are cut from */
+    uint64_t inserted; /* keys beyond options.keys */
     uint64_t issued, answered;
     uint64_t began_ns, measure_ns, end_ns, ended_ns;
     uint64_t next_arrival_ns;
@@ -161,15 +178,15 @@ void work_free(struct bench *b);
 void work_choose(struct bench *b, struct op *op); /* kind, key, value_size */
 size_t work_key(const struct bench *b, uint64_t key, char out[KEY_BYTES_MAX]);
 void work_value(struct bench *b, const struct op *op, uint8_t *out); /* value_size bytes */
-bool work_check(uint64_t key, struct kv_slice value); /* is it a value that we wrote there? */
-uint64_t work_gap_ns(struct bench *b); /* to the next arrival */
-uint64_t work_permute(uint64_t i, uint64_t n, uint64_t seed); /* a bijection of [0, n) */
-double work_uniform(struct bench *b);                          /* [0, 1) */
+bool work_check(uint64_t key, struct kv_slice value);                /* is it a value that we wrote there? */
+uint64_t work_gap_ns(struct bench *b);                               /* to the next arrival */
+uint64_t work_permute(uint64_t i, uint64_t n, uint64_t seed);        /* a bijection of [0, n) */
+double work_uniform(struct bench *b);                                /* [0, 1) */
 
 /* run.c */
-void bench_start(struct bench *b); /* then run the loop until b->stop was called */
-void lane_ready(struct lane *l);   /* may send now */
-void lane_pull(struct lane *l);    /* send what is due; after op_done() */
+void bench_start(struct bench *b);               /* then run the loop until b->stop was called */
+void lane_ready(struct lane *l);                 /* may send now */
+void lane_pull(struct lane *l);                  /* send what is due; after op_done() */
 void lane_lost(struct lane *l, const char *why); /* ends its open operations with an error */
 /* The reply; `value` of reads. The operation is free afterwards, or sent on (modify). */
 void op_done(struct op *op, enum outcome outcome, struct kv_slice value, const char *error);

@@ -24,6 +24,7 @@ static const char help[] =
     "  --value MIN[-MAX]             bytes, default 100\n"
     "  --mix read=50,write=50        per cent of read, write, insert, scan, modify; default write=100\n"
     "  --ycsb A|B|C|D|E|F            a mix and its distribution, as YCSB has them\n"
+    "  --level L                     of native reads: linearizable (default), lease, bounded:MS, any\n"
     "  --writers N                   instead of a mix: N clients only write, the others only read\n"
     "  --uniform | --zipf THETA | --latest   which keys, default uniform; YCSB's theta is 0.99\n"
     "  --fill                        write every key once, in random order, and end\n"
@@ -132,9 +133,7 @@ static bool parse_ycsb(struct options *o, const char *text)
     static const struct {
         const char *mix;
         enum distribution distribution;
-    } mixes[] = {{"read=50,write=50", KEYS_ZIPF}, {"read=95,write=5", KEYS_ZIPF},
-                 {"read=100", KEYS_ZIPF},         {"read=95,insert=5", KEYS_LATEST},
-                 {"scan=95,insert=5", KEYS_ZIPF}, {"read=50,modify=50", KEYS_ZIPF}};
+    } mixes[] = {{"read=50,write=50", KEYS_ZIPF}, {"read=95,write=5", KEYS_ZIPF}, {"read=100", KEYS_ZIPF}, {"read=95,insert=5", KEYS_LATEST}, {"scan=95,insert=5", KEYS_ZIPF}, {"read=50,modify=50", KEYS_ZIPF}};
     if (strlen(text) != 1 || text[0] < 'A' || text[0] > 'F') return false;
     size_t i = (size_t)(text[0] - 'A');
     o->distribution = mixes[i].distribution;
@@ -168,6 +167,7 @@ static bool parse_option(struct options *o, const char *name, const char *value,
     if (strcmp(name, "--prefix") == 0) return strlen(o->prefix = value) <= KEY_BYTES_MAX - 12;
     if (strcmp(name, "--value") == 0) return parse_value(value, &o->value_min, &o->value_max);
     if (strcmp(name, "--mix") == 0) return parse_mix(o, value);
+    if (strcmp(name, "--level") == 0) return kv_level_parse(kv_str(value), &o->level, &o->bounded_ms);
     if (strcmp(name, "--ycsb") == 0) return parse_ycsb(o, value);
     if (strcmp(name, "--writers") == 0)
         return o->split = parse_u32(value, 0, CLIENTS_MAX, &o->writers);
@@ -215,6 +215,8 @@ static int check(struct options *o)
         return usage("%s%s", "scans in key order are not possible over RESP; try --protocol native or etcd", "");
     if (o->protocol == &protocol_native && o->key_file == NULL)
         return usage("%s%s", "--protocol native needs --key FILE", "");
+    if (o->level != KV_LEVEL_LINEARIZABLE && o->protocol != &protocol_native)
+        return usage("%s%s", "--level needs --protocol native; over RESP a client sends READONLY to the cluster port", "");
     if (o->poisson && o->rate == 0) return usage("%s%s", "--poisson needs --rate", "");
     if (o->address_count == 0) {
         o->addresses[0] = (struct env_addr){.host = "127.0.0.1", .port = o->protocol->port};

@@ -79,6 +79,8 @@ static enum kv_err native_send(struct lane *l, struct op *op)
     n->op = op;
     n->call.done = call_done;
     n->call.args = n->args;
+    n->call.level = op->writes ? KV_LEVEL_LINEARIZABLE : l->bench->options.level;
+    n->call.bounded_ms = l->bench->options.bounded_ms;
     n->args[0] = kv_slice(n->key, work_key(l->bench, op->key, n->key));
     if (op->kind == OP_SCAN) {
         enum kv_err err = kv_key_hash(KV_KEYSPACE_DEFAULT, n->args[0], &n->from);

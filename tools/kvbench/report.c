@@ -157,6 +157,7 @@ void report_json(const struct bench *b, FILE *out)
     (void)json_object_set_new(root, "clients", json_count(o->clients));
     (void)json_object_set_new(root, "depth", json_count(o->depth));
     (void)json_object_set_new(root, "mix", json_string(o->mix));
+    (void)json_object_set_new(root, "level", json_string(kv_level_text(o->level)));
     (void)json_object_set_new(root, "distribution", json_string(distribution_name(o)));
     (void)json_object_set_new(root, "keys", json_count(o->keys));
     (void)json_object_set_new(root, "value_min", json_count(o->value_min));

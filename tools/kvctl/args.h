@@ -12,7 +12,7 @@
     X("key", 0, "FILE", "file of the client's secret key (KVD_KEY)")                               \
     X("timeout", 0, "DURATION", "deadline of each call, as 500ms or 5s (default 5s)")              \
     X("output", 'o', "FORMAT", "table, json or raw (default table)")                               \
-    X("level", 0, "LEVEL", "of reads: linearizable, lease, bounded=MS or any")                     \
+    X("level", 0, "LEVEL", "of reads: linearizable, lease, bounded:MS or any")                     \
     X("quiet", 'q', "", "no progress bar, no remarks")                                             \
     X("help", 'h', "", "what the command does, with an example")                                   \
     X("ttl", 0, "DURATION", "the key expires after that time; of a token: 1s to 30d (default 1h)") \
@@ -35,6 +35,7 @@
     X("delimiter", 0, "C", "list: what ends a key's label (default /)")                            \
     X("default", 0, "GROUP", "list: where labels go that no group lists (default: refused)")       \
     X("at", 0, "KEY", "where the new partition begins")                                            \
+    X("user", 0, "NAME", "whose password; its line is one of resp.users, and --keyspace binds it") \
     X("zones", 0, "Z,..", "where its replicas may be; any: anywhere")                              \
     X("group", 0, "NAME=L|L", "labels that a group of a list keyspace gains; or a new group")      \
     X("no-wait", 0, "", "return as soon as the job is there")                                      \

@@ -65,7 +65,8 @@ const struct command commands[] = {
      "kvctl log level 1 raft=debug,peer=info", 2, 2, log_level_run, true},
     {"history check", "FILE", "judge what clients saw: linearizable or not, JSON lines or EDN", "model limit",
      "kvctl history check register.jsonl --limit 60s", 1, 1, history_check_run, false},
-    {"passwd", "", "ask for a password, print the line for resp.password", "", "kvctl passwd", 0, 0, passwd_run, false},
+    {"passwd", "", "ask for a password, print the line for resp.password, or a user's for the file of resp.users", "user",
+     "kvctl passwd --user app --keyspace orders >>users", 0, 0, passwd_run, false},
     {"completion", "bash", "print the completion script of a shell", "", ". <(kvctl completion bash)", 1, 1,
      completion_run, false},
     {"version", "", "print the version", "", "kvctl version", 0, 0, version_run, false},
@@ -126,21 +127,6 @@ void commands_help(FILE *out)
                  "kvctl COMMAND --help says more, with an example.\n");
 }
 
-static bool level_set(struct kvctl *k, const char *text)
-{
-    uint64_t ms;
-    if (strcmp(text, "linearizable") == 0) k->level = KV_LEVEL_LINEARIZABLE;
-    else if (strcmp(text, "lease") == 0) k->level = KV_LEVEL_LEASE;
-    else if (strcmp(text, "any") == 0) k->level = KV_LEVEL_ANY;
-    else if (strncmp(text, "bounded=", 8) == 0 && kv_parse_u64(kv_str(text + 8), &ms) && ms <= UINT32_MAX) {
-        k->level = KV_LEVEL_BOUNDED;
-        k->bounded_ms = (uint32_t)ms;
-    } else {
-        return false;
-    }
-    return true;
-}
-
 bool command_globals(struct kvctl *k, const struct args *a)
 {
     const char *keyspace = args_get(a, "keyspace");
@@ -172,8 +158,8 @@ bool command_globals(struct kvctl *k, const struct args *a)
             return false;
         }
     }
-    if (level != NULL && !level_set(k, level)) {
-        kvctl_say(k, "--level %s: not linearizable, lease, bounded=MS or any", level);
+    if (level != NULL && !kv_level_parse(kv_str(level), &k->level, &k->bounded_ms)) {
+        kvctl_say(k, "--level %s: not linearizable, lease, bounded:MS or any", level);
         return false;
     }
     if (args_get(a, "quiet") != NULL) k->quiet = true;

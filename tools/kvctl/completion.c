@@ -19,7 +19,7 @@ int completion_run(struct kvctl *k, const struct args *a, const char *const *wor
     printf("_kvctl()\n{\n    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} word options\n"
            "    case \"$prev\" in\n"
            "    -o|--output) COMPREPLY=($(compgen -W 'table json raw' -- \"$cur\")); return ;;\n"
-           "    --level) COMPREPLY=($(compgen -W 'linearizable lease any bounded=' -- \"$cur\")); return ;;\n"
+           "    --level) COMPREPLY=($(compgen -W 'linearizable lease any bounded:' -- \"$cur\")); return ;;\n"
            "    --format) COMPREPLY=($(compgen -W 'tsv jsonl' -- \"$cur\")); return ;;\n"
            "    node) COMPREPLY=($(compgen -W 'list show token cordon uncordon drain remove replace' -- \"$cur\")); return ;;\n"
            "    keyspace) COMPREPLY=($(compgen -W 'create list show alter drop split merge' -- \"$cur\")); return ;;\n"

@@ -75,7 +75,7 @@ int put_run(struct kvctl *k, const struct args *a, const char *const *words, uin
     code = kvctl_open(k);
     if (code != EXIT_OK) goto done;
     code = kv_put(k->kv, kv_str(words[0]), value, &o, &r) == KV_OK ? emit_done(k, kv_str(words[0]), &r, NULL)
-                                                                  : kvctl_fail(k, &r);
+                                                                   : kvctl_fail(k, &r);
 done:
     kv_buf_free(&in);
     return code;
@@ -96,6 +96,13 @@ int get_run(struct kvctl *k, const struct args *a, const char *const *words, uin
     if (k->format == FORMAT_JSON) {
         struct output_row row = {key, r.value, r.version, r.expire_ms};
         output_json_row(&b, &row, wall_ms());
+        if (k->level != KV_LEVEL_LINEARIZABLE && !b.failed && b.size > 2) { /* the row, and what it is worth */
+            b.size -= 2;
+            kv_buf_printf(&b, ",\"level\":\"%s\",\"stale_ms\":", kv_level_text(r.level));
+            if (r.level == KV_LEVEL_ANY) kv_buf_append_text(&b, "null");
+            else kv_buf_printf(&b, "%u", r.stale_ms);
+            kv_buf_printf(&b, ",\"node\":%u,\"partition\":%u,\"tries\":%u}\n", r.node, r.partition, r.tries);
+        }
     } else {
         kv_buf_append_slice(&b, r.value);
         if (k->format == FORMAT_TABLE && count == 1) kv_buf_append_u8(&b, '\n');

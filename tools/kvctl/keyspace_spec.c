@@ -58,9 +58,30 @@ static bool range_parse(const char *text, struct kv_arena *arena, struct kv_keys
     out->splits = kv_arena_alloc(arena, count_of(text, ',') * sizeof *out->splits);
     if (out->splits == NULL) return false;
     for (;; text++) {
-        if (!word_read(&text, ",", arena, &out->splits[out->split_count++], why)) return false;
+        struct kv_slice *s = &out->splits[out->split_count++];
+        if (!word_read(&text, ",", arena, s, why)) return false;
+        if (s->size > KV_USER_KEY_BYTES_MAX) {
+            snprintf(why, SPEC_WHY_BYTES, "--partition range: split key %u has %zu bytes, the limit is %d", out->split_count, s->size, KV_USER_KEY_BYTES_MAX);
+            return false;
+        }
+        if (out->split_count == KV_KEYSPACE_PARTITIONS_MAX) {
+            snprintf(why, SPEC_WHY_BYTES, "--partition range: over %d partitions; next: fewer keys now, kvctl keyspace split later", KV_KEYSPACE_PARTITIONS_MAX);
+            return false;
+        }
         if (*text == 0) return true;
     }
+}
+
+static bool label_check(const struct kv_label_group *g, const struct kv_label *l, char why[SPEC_WHY_BYTES])
+{
+    int shown = (int)(g->name.size < KV_NAME_BYTES_MAX ? g->name.size : KV_NAME_BYTES_MAX);
+    const char *name = shown == 0 ? "" : (const char *)g->name.data;
+    if (l->text.size == 0)
+        snprintf(why, SPEC_WHY_BYTES, "--partition list: label %u of group '%.*s' is empty; next: leave out a |", g->label_count, shown, name);
+    else if (l->text.size > KV_LABEL_BYTES_MAX)
+        snprintf(why, SPEC_WHY_BYTES, "--partition list: label %u of group '%.*s' has %zu bytes, the limit is %d", g->label_count, shown, name, l->text.size,
+                 KV_LABEL_BYTES_MAX);
+    return l->text.size > 0 && l->text.size <= KV_LABEL_BYTES_MAX;
 }
 
 static bool group_parse(const char **text, struct kv_arena *arena, struct kv_label_group *g, char why[SPEC_WHY_BYTES])
@@ -79,7 +100,7 @@ static bool group_parse(const char **text, struct kv_arena *arena, struct kv_lab
     for (;; ++*text) {
         struct kv_label *l = &g->labels[g->label_count++];
         l->bucket = 0; /* the cluster gives it */
-        if (!word_read(text, "|,", arena, &l->text, why)) return false;
+        if (!word_read(text, "|,", arena, &l->text, why) || !label_check(g, l, why)) return false;
         if (**text != '|') return true;
     }
 }

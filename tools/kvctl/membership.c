@@ -119,14 +119,14 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
     if (to == KV_NODE_DRAINING || to == KV_NODE_REMOVED) stuck = blockers(k, nodes, node_count, id, &replicas, &list);
     nodes_free(nodes, node_count);
     struct kv_slice args[3] = {kv_str(words[0]), kv_str(kv_node_state_text(to)), kv_str(args_get(a, "force") != NULL ? "FORCE" : "JOB")};
-    bool is_blocked = to == KV_NODE_REMOVED && replicas > 0;
+    bool is_blocked = to == KV_NODE_REMOVED ? replicas > 0 : stuck > 0 && args_get(a, "force") == NULL; /* a drain that cannot end does not begin */
     if (!is_dry && !is_blocked && kv_command(k->kv, KV_OP_KSNODE, args, to == KV_NODE_DRAINING ? 3 : 2, &r) != KV_OK) {
         kv_buf_free(&list);
         return kvctl_fail(k, &r);
     }
     struct kv_arena arena = {0};
     struct kv_job j = {.id = 0};
-    code = !is_dry && to == KV_NODE_DRAINING ? jobs_find(k, KV_JOB_DRAIN, id, &arena, &j) : EXIT_OK;
+    code = !is_dry && !is_blocked && to == KV_NODE_DRAINING ? jobs_find(k, KV_JOB_DRAIN, id, &arena, &j) : EXIT_OK;
     kv_arena_free(&arena); /* its number is all that is wanted */
     if (code != EXIT_OK) {
         kv_buf_free(&list);
@@ -140,14 +140,15 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
         else kv_buf_append_text(&out, "]}\n");
     } else {
         kv_buf_append_slice(&out, kv_buf_slice(&list));
-        if (is_dry) kv_buf_printf(&out, "node %u is %s and would be %s; nothing was changed\n", id, before, kv_node_state_text(to));
-        else if (!is_blocked) kv_buf_printf(&out, "node %u was %s and is %s\n", id, before, kv_node_state_text(to));
+        if (is_dry && !is_blocked) kv_buf_printf(&out, "node %u is %s and would be %s; nothing was changed\n", id, before, kv_node_state_text(to));
+        else if (is_blocked) kv_buf_printf(&out, "node %u is %s; nothing was changed\n", id, before);
+        else kv_buf_printf(&out, "node %u was %s and is %s\n", id, before, kv_node_state_text(to));
         if (j.id != 0) kv_buf_printf(&out, "its drain is job %llu; next: kvctl job wait %llu --timeout 10m\n", (unsigned long long)j.id, (unsigned long long)j.id);
     }
     kv_buf_free(&list);
     code = nodes_buf_print(k, &out);
-    if (is_blocked) kvctl_say(k, "node %u still holds %u replicas; next: kvctl node drain %u, and again when they are gone", id, replicas, id);
-    else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node (kvctl node token), or kvctl node uncordon another", stuck, id);
-    return code != EXIT_OK ? code : is_blocked || (is_dry && stuck > 0) ? EXIT_CONDITION
-                                                                        : EXIT_OK;
+    if (to == KV_NODE_REMOVED && is_blocked) kvctl_say(k, "node %u still holds %u replicas; next: kvctl node drain %u, and again when they are gone", id, replicas, id);
+    else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node (kvctl node token), or kvctl node uncordon another, then again", stuck, id);
+    return code != EXIT_OK ? code : is_blocked ? EXIT_CONDITION
+                                               : EXIT_OK;
 }

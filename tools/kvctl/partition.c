@@ -34,6 +34,7 @@ static int edge_of(struct kvctl *k, const char *name, struct kv_slice user_key, 
         enum kv_err err = own.data == NULL ? KV_NO_SPACE : kv_keyspace_decode(own, &arena, &s);
         if (err == KV_OK) err = kv_key_encode(&s.rule, user_key, out);
         if (err == KV_NOT_FOUND) kvctl_say(k, "no group of keyspace %s lists that key's label; next: kvctl keyspace show %s", name, name);
+        else if (err == KV_TOO_BIG) kvctl_say(k, "the key has %zu bytes, the limit is %d", user_key.size, KV_USER_KEY_BYTES_MAX);
         else if (err != KV_OK) kvctl_say(k, "the key: %s", kv_err_text(err));
         code = err == KV_OK ? EXIT_OK : err == KV_NOT_FOUND ? EXIT_NOT_FOUND
                                                             : EXIT_USAGE;

@@ -390,6 +390,54 @@ START_TEST(keyspaces_are_those_of_the_later_state)
 }
 END_TEST
 
+static struct env_addr at(uint32_t node)
+{
+    struct env_addr a = {.port = 7401};
+    snprintf(a.host, sizeof a.host, "127.0.0.%u", node);
+    return a;
+}
+
+static uint32_t asked_at_a_level(struct route_attempt a, uint64_t now_ns)
+{
+    a.is_anywhere = true;
+    struct route r = router_next(router, &a, now_ns);
+    ck_assert_int_eq(r.action, ROUTE_SEND);
+    return r.node;
+}
+
+START_TEST(a_read_of_any_replica_goes_to_the_one_that_answers_soonest)
+{
+    uint32_t met = 0;
+    router_learn_map(router, &map);
+    for (uint32_t i = 0; i < 3; i++) met |= 1u << asked_at_a_level(attempt("b"), 0);
+    ck_assert_uint_eq(met, 1u << 1 | 1u << 2 | 1u << 3); /* nothing known: in turns */
+    for (uint32_t node = 1; node <= 3; node++) {
+        struct env_addr to = at(node);
+        router_read_asked(router, &to, 1);
+        router_read_answered(router, &to, KV_MS(node == 2 ? 1 : 20), 1);
+    }
+    for (uint32_t i = 0; i < 3; i++) ck_assert_uint_eq(asked_at_a_level(attempt("b"), 1), 2);
+    ck_assert_uint_eq(router_nearest(router, &parts[0], 1), 2);
+    struct env_addr two = at(2);
+    for (uint32_t i = 0; i < 20; i++) router_read_asked(router, &two, 1); /* busy: 21 x 1 ms is more than 20 */
+    ck_assert_uint_ne(asked_at_a_level(attempt("b"), 1), 2);
+    router_learn_map(router, &map); /* what is known outlives a new map */
+    ck_assert_uint_ne(asked_at_a_level(attempt("b"), 1), 2);
+    for (uint32_t i = 0; i < 20; i++) router_read_answered(router, &two, 0, 1);
+    ck_assert_uint_eq(asked_at_a_level(attempt("b"), 1), 2);
+    router_learn_failure(router, &two, 1);
+    ck_assert_uint_ne(asked_at_a_level(attempt("b"), 1), 2);
+}
+END_TEST
+
+START_TEST(a_replica_that_refused_such_a_read_sends_it_to_the_leader)
+{
+    router_learn_map(router, &map);
+    struct route_attempt a = after("b", KV_NOT_LEADER, 1);
+    for (uint32_t i = 0; i < 5; i++) ck_assert_uint_eq(asked_at_a_level(a, 1), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("router");
@@ -416,6 +464,8 @@ int main(void)
     tcase_add_test(t, a_bad_map_changes_nothing);
     tcase_add_test(t, a_named_node_and_no_other);
     tcase_add_test(t, the_map_outlives_the_bytes_it_came_from);
+    tcase_add_test(t, a_read_of_any_replica_goes_to_the_one_that_answers_soonest);
+    tcase_add_test(t, a_replica_that_refused_such_a_read_sends_it_to_the_leader);
     suite_add_tcase(suite, t);
     return unit_finish(suite);
 }

@@ -13,6 +13,7 @@ enum { FAKE_REQUESTS_MAX = 256 };
 struct fake_request {
     uint64_t id;
     char text[256]; /* "GET k" */
+    uint32_t keyspace;
     enum kv_level level;
     bool led_only;
     uint16_t in_slot;
@@ -28,7 +29,8 @@ struct fake {
     uint32_t count;
     bool answers_at_once, is_full; /* full: submit says KV_BUSY */
     bool needs_password, auth_waits;
-    void (*auth_done)(struct gate *g, enum kv_err err);
+    gate_authenticated *auth_done;
+    bool users_are_gone; /* all but `default` */
     char auth_text[64];
     uint64_t now_ns;
     struct gate *others[4];
@@ -96,7 +98,7 @@ static inline enum kv_err fake_submit(struct gate *g, const struct kv_request *r
     if (f->is_full) return KV_BUSY;
     assert(f->count < FAKE_REQUESTS_MAX);
     struct fake_request *request = &f->requests[f->count++];
-    *request = (struct fake_request){.id = r->id, .level = r->level, .led_only = r->led_only, .in_slot = r->in_slot, .keys_max = r->keys_max};
+    *request = (struct fake_request){.id = r->id, .keyspace = r->keyspace, .level = r->level, .led_only = r->led_only, .in_slot = r->in_slot, .keys_max = r->keys_max};
     snprintf(request->text, sizeof request->text, "%s", kv_op_info(r->op)->name);
     for (uint32_t i = 0; i < r->arg_count; i++) {
         size_t used = strlen(request->text);
@@ -164,14 +166,24 @@ static inline bool fake_auth_required(void *node)
     return ((struct fake *)node)->needs_password;
 }
 
-static inline void fake_auth(struct gate *g, struct kv_slice user, struct kv_slice password,
-                             void (*done)(struct gate *g, enum kv_err err))
+/* User default has password secret; app, bound to keyspace users (id 7), app-secret; lost one that is not there. */
+static inline void fake_auth(struct gate *g, struct kv_slice user, struct kv_slice password, gate_authenticated *done)
 {
+    static const struct gate_user users[] = {{"default", "", 0}, {"app", "users", 1}, {"lost", "gone", 1}, {"plain", "default", 1}};
+    static const char *const right[] = {"default/secret", "app/app-secret", "lost/lost-secret", "plain/plain-secret"};
     struct fake *f = fake_of(g);
+    const struct gate_user *who = NULL;
     snprintf(f->auth_text, sizeof f->auth_text, "%.*s/%.*s", (int)user.size,
              (const char *)user.data, (int)password.size, (const char *)password.data);
     f->auth_done = done;
-    if (!f->auth_waits) done(g, strcmp(f->auth_text, "default/secret") == 0 ? KV_OK : KV_AUTH);
+    for (size_t i = 0; i < sizeof users / sizeof *users; i++)
+        if (strcmp(f->auth_text, right[i]) == 0) who = &users[i];
+    if (!f->auth_waits) done(g, who != NULL ? KV_OK : KV_AUTH, who);
+}
+
+static inline bool fake_user_is_current(void *node, struct kv_slice user, uint64_t mark)
+{
+    return !((struct fake *)node)->users_are_gone || (kv_slice_eq(user, kv_str("default")) && mark == 0);
 }
 
 static inline uint32_t fake_replicas(void *node)
@@ -218,7 +230,8 @@ static inline struct gate_owner fake_owner(void *node, uint16_t slot)
 static inline uint32_t fake_keyspace(void *node, struct kv_slice name)
 {
     (void)node;
-    return kv_slice_eq(name, kv_str("users")) ? 7 : 0;
+    return kv_slice_eq(name, kv_str("users")) ? 7 : kv_slice_eq(name, kv_str("default")) ? KV_KEYSPACE_DEFAULT
+                                                                                         : 0;
 }
 
 static inline bool fake_has_keyspace(void *node, uint32_t id)
@@ -242,6 +255,7 @@ static inline void fake_open_as(struct fake *f, const struct env_ops *ops, const
                                          .kill = fake_kill,
                                          .auth_required = fake_auth_required,
                                          .auth = fake_auth,
+                                         .user_is_current = fake_user_is_current,
                                          .replicas_connected = fake_replicas,
                                          .owner = fake_owner,
                                          .range_next = fake_range_next,

@@ -174,6 +174,9 @@ START_TEST(the_cluster_face_is_two_above)
     ck_assert_int_eq(load("resp: {host: 10.0.0.1, port: 0, cluster_port: 7000}\n"), KV_OK);
     ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(why, "beyond loopback"));
+    config_defaults(&config);
+    ck_assert_int_eq(load("resp: {host: 10.0.0.1, users: /etc/kvd/users}\n"), KV_OK);
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_OK);
 
     config_defaults(&config);
     ck_assert_int_eq(load(NODES("id: 2, host: 127.0.0.2, resp: 8000, key: " KEY2)), KV_OK);

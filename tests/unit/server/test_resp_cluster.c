@@ -119,12 +119,14 @@ START_TEST(readonly_reads_what_is_held_here)
     ck_assert_int_eq(f.requests[0].level, KV_LEVEL_ANY);
     ck_assert_int_eq(f.requests[1].level, KV_LEVEL_ANY);
     SAYS("GET d", "-MOVED 11298 10.0.0.2:7402\r\n"); /* no replica here */
+    SAYS("GET e", "$5\r\nGET e\r\n");                /* nor there a face to send it to: fetched, at that level */
+    ck_assert_int_eq(f.requests[2].level, KV_LEVEL_ANY);
     SAYS("SET {d}x 1", "-MOVED 11298 10.0.0.2:7402\r\n");
     f.self = 2;
     SAYS("GET b", "$5\r\nGET b\r\n");
     SAYS("SET b 1", "-MOVED 3300 10.0.0.1:7402\r\n");
     SAYS("SET d 1", "$7\r\nSET d 1\r\n");
-    ck_assert_int_eq(f.requests[3].level, KV_LEVEL_LINEARIZABLE);
+    ck_assert_int_eq(f.requests[4].level, KV_LEVEL_LINEARIZABLE);
     SAYS("READWRITE", "+OK\r\n");
     SAYS("GET b", "-MOVED 3300 10.0.0.1:7402\r\n");
     SAYS("READONLY", "+OK\r\n");
@@ -182,6 +184,22 @@ START_TEST(a_stranger_learns_nothing)
     SAYS("READONLY", "-NOAUTH Authentication required.\r\n");
     SAYS("AUTH secret", "+OK\r\n");
     SAYS("GET d", "-MOVED 11298 10.0.0.2:7402\r\n");
+}
+END_TEST
+
+START_TEST(users_of_other_keyspaces_are_sent_elsewhere)
+{
+    fake_close(&f);
+    f = (struct fake){.answers_at_once = true, .nodes = nodes, .node_count = 4, .ranges = ranges, .range_count = 6, .self = 1, .needs_password = true};
+    fake_open_as(&f, &env_ops, &gate_resp_cluster);
+    SAYS("AUTH app app-secret",
+         "-NOPERM user 'app' is bound to keyspace 'users', and this port is of cluster mode, which has keyspace 'default' alone; next: resp.port of any node\r\n");
+    SAYS("GET d", "-NOAUTH Authentication required.\r\n");
+    SAYS("AUTH plain plain-secret", "+OK\r\n");
+    SAYS("GET d", "-MOVED 11298 10.0.0.2:7402\r\n");
+    SAYS("SELECT default", "+OK\r\n");
+    SAYS("SELECT users", "-ERR SELECT is not allowed in cluster mode\r\n");
+    SAYS("CLUSTER COUNTKEYSINSLOT 15000", ":0\r\n"); /* its own keyspace; led elsewhere */
 }
 END_TEST
 
@@ -339,6 +357,7 @@ int main(void)
     tcase_add_test(face, what_the_face_says_of_itself);
     tcase_add_test(face, without_a_leader_the_cluster_is_down);
     tcase_add_test(face, a_stranger_learns_nothing);
+    tcase_add_test(face, users_of_other_keyspaces_are_sent_elsewhere);
     tcase_add_test(face, slots);
     tcase_add_test(face, shards);
     tcase_add_test(face, nodes_and_my_id);

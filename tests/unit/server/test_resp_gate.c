@@ -342,7 +342,7 @@ START_TEST(nothing_is_taken_while_a_password_is_checked)
     ck_assert_str_eq(f.auth_text, "default/secret");
     ck_assert_int_eq(fake_say(&f, ""), KV_BUSY);
     HEARD("");
-    f.auth_done(&f.gate, KV_OK);
+    f.auth_done(&f.gate, KV_OK, &(struct gate_user){"default", "", 0});
     ck_assert_int_eq(fake_say(&f, ""), KV_OK);
     const char *heard = fake_heard(&f);
     ck_assert_mem_eq(heard, "%7\r\n", 4); /* already in the protocol it asked for */
@@ -350,11 +350,71 @@ START_TEST(nothing_is_taken_while_a_password_is_checked)
 }
 END_TEST
 
+START_TEST(a_bound_user_has_its_keyspace_and_no_other)
+{
+    fake_close(&f);
+    f = (struct fake){.answers_at_once = true, .needs_password = true};
+    fake_open(&f, &env_ops);
+    fake_say(&f, "AUTH lost lost-secret\r\nGET k\r\n"); /* the keyspace is not there: not let in at all */
+    HEARD("-ERR no such keyspace: 'gone', which user 'lost' is bound to, is not known to this node; next: kvctl keyspace list, then AUTH again\r\n"
+          "-NOAUTH Authentication required.\r\n");
+    ck_assert(f.gate.is_stranger);
+    fake_say(&f, "AUTH app secret\r\nAUTH app-secret\r\n");
+    HEARD("-WRONGPASS invalid username-password pair or user is disabled.\r\n-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+    fake_say(&f, "AUTH app app-secret\r\nGET k\r\nACL WHOAMI\r\n");
+    HEARD("+OK\r\n$5\r\nGET k\r\n$3\r\napp\r\n");
+    ck_assert_uint_eq(f.requests[f.count - 1].keyspace, 7);
+    fake_say(&f, "CLIENT INFO\r\n");
+    const char *heard = fake_heard(&f);
+    ck_assert_msg(strstr(heard, " db=7 ") != NULL && strstr(heard, " user=app ") != NULL, "%s", heard);
+    uint32_t asked = f.count;
+    fake_say(&f, "SELECT 0\r\nSELECT default\r\nSELECT 1\r\nSELECT nope\r\nCLUSTER GETKEYSINSLOT 1 9\r\nCLUSTER COUNTKEYSINSLOT 1\r\n");
+    const char refusal[] = "-NOPERM user 'app' is bound to keyspace 'users'\r\n";
+    for (heard = fake_heard(&f); *heard != '\0'; heard += sizeof refusal - 1) ck_assert_msg(strncmp(heard, refusal, sizeof refusal - 1) == 0, "%s", heard);
+    ck_assert_uint_eq(f.count, asked);
+    fake_say(&f, "SELECT users\r\nSELECT 7\r\nGET k\r\n");
+    HEARD("+OK\r\n+OK\r\n$5\r\nGET k\r\n");
+    ck_assert_uint_eq(f.requests[f.count - 1].keyspace, 7);
+    fake_say(&f, "AUTH default wrong\r\nGET k\r\n"); /* a failure changes nothing */
+    ck_assert_ptr_nonnull(strstr(fake_heard(&f), "GET k"));
+    ck_assert_uint_eq(f.requests[f.count - 1].keyspace, 7);
+    fake_say(&f, "HELLO 3 AUTH default secret\r\nSELECT 0\r\nGET k\r\n");
+    ck_assert_ptr_nonnull(strstr(fake_heard(&f), "+OK\r\n$5\r\nGET k\r\n"));
+    ck_assert_uint_eq(f.requests[f.count - 1].keyspace, KV_KEYSPACE_DEFAULT);
+    fake_say(&f, "AUTH app app-secret\r\nRESET\r\nGET k\r\nAUTH default secret\r\nGET k\r\nACL WHOAMI\r\n");
+    HEARD("+OK\r\n+RESET\r\n-NOAUTH Authentication required.\r\n+OK\r\n$5\r\nGET k\r\n$7\r\ndefault\r\n");
+    ck_assert_uint_eq(f.requests[f.count - 1].keyspace, KV_KEYSPACE_DEFAULT);
+}
+END_TEST
+
+START_TEST(a_user_that_is_gone_is_not_welcome)
+{
+    fake_close(&f);
+    f = (struct fake){.answers_at_once = true, .needs_password = true};
+    fake_open(&f, &env_ops);
+    f.users_are_gone = true;
+    ck_assert(gate_resp_is_welcome(&f.gate)); /* it may try */
+    fake_say(&f, "AUTH secret\r\n");
+    ck_assert(gate_resp_is_welcome(&f.gate));
+    f.users_are_gone = false;
+    fake_say(&f, "AUTH app app-secret\r\n");
+    HEARD("+OK\r\n+OK\r\n");
+    ck_assert(gate_resp_is_welcome(&f.gate));
+    f.users_are_gone = true;
+    ck_assert(!gate_resp_is_welcome(&f.gate));
+    fake_say(&f, "RESET\r\n");
+    ck_assert(gate_resp_is_welcome(&f.gate));
+}
+END_TEST
+
 START_TEST(strangers_cannot_make_us_remember)
 {
     static const char *const texts[] = {
-        "*11\r\n",      "*2\r\n$4\r\nAUTH\r\n$16385\r\n",     "*1\r\n$4294967296\r\n",
-        "*1048577\r\n", "*2\r\n$4\r\nAUTH\r\n$536870912\r\n",
+        "*11\r\n",
+        "*2\r\n$4\r\nAUTH\r\n$16385\r\n",
+        "*1\r\n$4294967296\r\n",
+        "*1048577\r\n",
+        "*2\r\n$4\r\nAUTH\r\n$536870912\r\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         fake_close(&f);
@@ -494,6 +554,8 @@ int main(void)
     tcase_add_test(t, errors_of_the_caller);
     tcase_add_test(t, strangers_are_kept_out);
     tcase_add_test(t, nothing_is_taken_while_a_password_is_checked);
+    tcase_add_test(t, a_bound_user_has_its_keyspace_and_no_other);
+    tcase_add_test(t, a_user_that_is_gone_is_not_welcome);
     tcase_add_test(t, strangers_cannot_make_us_remember);
     tcase_add_test(t, client_list_and_kill);
     tcase_add_test(t, quit_answers_and_closes);

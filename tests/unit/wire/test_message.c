@@ -87,7 +87,7 @@ START_TEST(replies_survive_the_round_trip)
     struct kv_reply rows[] = {
         {.id = 0},
         {.id = 9, .value = kv_str("$1\r\nx\r\n"), .version = {3, 4}, .expire_ms = 5},
-        {.id = 1, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_MAYBE, .partition = 6, .range_epoch = 7, .node = 8, .leader = 9, .phase = KV_PHASE_FORWARD, .level = KV_LEVEL_ANY, .retry_after_ms = 10, .detail = kv_str("why")},
+        {.id = 1, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_MAYBE, .partition = 6, .range_epoch = 7, .node = 8, .leader = 9, .phase = KV_PHASE_FORWARD, .level = KV_LEVEL_ANY, .stale_ms = 11, .retry_after_ms = 10, .detail = kv_str("why")},
         {.id = 2, .err = KV_CROSS_SHARD, .applied = KV_APPLIED_YES, .phase = KV_PHASE_PARSE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -100,7 +100,7 @@ START_TEST(replies_survive_the_round_trip)
         ck_assert_int_eq(kv_version_cmp(a->version, b.version), 0);
         ck_assert(a->expire_ms == b.expire_ms && a->partition == b.partition);
         ck_assert(a->range_epoch == b.range_epoch && a->node == b.node && a->leader == b.leader);
-        ck_assert(a->phase == b.phase && a->level == b.level);
+        ck_assert(a->phase == b.phase && a->level == b.level && a->stale_ms == b.stale_ms);
         ck_assert_uint_eq(a->retry_after_ms, b.retry_after_ms);
     }
 }
@@ -363,7 +363,29 @@ START_TEST(keyspaces_survive_the_round_trip)
 }
 END_TEST
 
-UNIT_MAIN("message", keyspaces_survive_the_round_trip, requests_survive_the_round_trip, replies_survive_the_round_trip,
+START_TEST(levels_by_their_names)
+{
+    static const struct {
+        const char *text;
+        enum kv_level level;
+        uint32_t ms;
+    } good[] = {{"linearizable", KV_LEVEL_LINEARIZABLE, 7}, {"lease", KV_LEVEL_LEASE, 7}, {"bounded:100", KV_LEVEL_BOUNDED, 100}, {"bounded=0", KV_LEVEL_BOUNDED, 0}, {"any", KV_LEVEL_ANY, 7}};
+    static const char *const bad[] = {"", "bounded", "bounded:", "bounded:x", "bounded:4294967296", "bounded100", "anything", "lea"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        enum kv_level level = KV_LEVEL_LINEARIZABLE;
+        uint32_t ms = 7;
+        ck_assert(kv_level_parse(kv_str(good[i].text), &level, &ms));
+        ck_assert(level == good[i].level && ms == good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        enum kv_level level;
+        uint32_t ms;
+        ck_assert_msg(!kv_level_parse(kv_str(bad[i]), &level, &ms), "%s", bad[i]);
+    }
+}
+END_TEST
+
+UNIT_MAIN("message", levels_by_their_names, keyspaces_survive_the_round_trip, requests_survive_the_round_trip, replies_survive_the_round_trip,
           maps_survive_the_round_trip, the_bytes_are_those_documented, requests_are_checked,
           replies_are_checked, maps_are_checked, the_arena_bounds_what_a_peer_can_make_us_hold,
           too_many_arguments_are_refused_before_they_cost, an_encoder_out_of_room_says_so,
