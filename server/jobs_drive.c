@@ -86,6 +86,11 @@ static bool is_no_place(const struct worker *w, uint32_t node, uint64_t now_ns)
     return node != w->node_id && peer_gone_ns(w->peers, node, now_ns) >= w->config->coordinator_dead;
 }
 
+static bool is_unknown(const struct worker *w, uint32_t node) /* 0 stands for none */
+{
+    return node != 0 && nodes_find(w, node) == NULL;
+}
+
 static void move_note(const struct worker *w, const struct run *run, const struct kv_job *j, const struct replicas *r, uint64_t now_ns, char note[JOBS_NOTE_BYTES])
 {
     note[0] = '\0';
@@ -111,6 +116,10 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
     bool is_met = !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
     bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S);
     bool gives_up = j->automatic && j->to != 0 && (is_no_place(w, j->to, now_ns) || is_fruitless);
+    if (!j->automatic && (is_unknown(w, j->from) || is_unknown(w, j->to))) {
+        jobs_end(jobs, run, j, KV_JOB_FAILED, KV_NOT_FOUND, "the cluster has no such node; next: kvctl node list");
+        return;
+    }
     if (is_met || (r.learner && MUTANT(job_done_early))) {
         jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");
         return;
@@ -120,12 +129,12 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
         return;
     }
     if (!r.joint && j->from != 0 && r.from && r.to) {
-        (void)snprintf(note, sizeof note, "partition %u has a voter on node %u already", j->partition, j->to);
-        jobs_end(jobs, run, j, KV_JOB_FAILED, KV_CONDITION, note);
+        jobs_end(jobs, run, j, KV_JOB_FAILED, KV_CONDITION, "a voter of it is on that node already");
         return;
     }
-    if (!r.joint && !r.learner && run->err == KV_NOT_FOUND && !j->automatic) {
-        jobs_end(jobs, run, j, KV_JOB_FAILED, KV_NOT_FOUND, run->note);
+    bool is_refused = run->err == KV_NOT_FOUND || (j->to == 0 && run->err == KV_CONDITION); /* the quorum would go with it */
+    if (!r.joint && !r.learner && is_refused && !j->automatic) {
+        jobs_end(jobs, run, j, KV_JOB_FAILED, run->err, run->note);
         return;
     }
     move_note(w, run, j, &r, now_ns, note);
