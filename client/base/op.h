@@ -117,7 +117,7 @@
     X(KVSPLIT, 117, A, 1, 1, 0, 0, 0)  /* encoded key: splits its partition there; the new partition's id */                                  \
     X(KVMERGE, 118, A, 1, 1, 0, 0, 0)  /* encoded key: the partition that begins there ends in the one before; the id of that */              \
     X(KVLEFT, 121, A, 1, 1, 0, 0, 0)   /* keyspace id: how many replicas of it this node still has */                                         \
-    X(KVLABELS, 122, R, 2, 2, 0, 0, 0) /* partition, an encoded List: the last partition of a list keyspace lists these too */
+    X(KVLABELS, 123, R, 2, 2, 0, 0, 0) /* partition, an encoded List: the last partition of a list keyspace lists these too */
 
 enum kv_op {
     KV_OP_NONE = 0,
