@@ -20,6 +20,7 @@ struct endpoint {
     struct env_addr addr;
     uint32_t id;        /* 0: a seed whose id we do not know */
     const uint8_t *key; /* 32 B in the live arena, or NULL */
+    bool takes_clients; /* it has the role gateway, as far as we know */
     uint32_t failures;
     uint64_t down_until_ns;
     struct kv_choice choice;
@@ -51,7 +52,7 @@ struct router *router_create(const struct router_options *o)
     if (r == NULL) return NULL;
     for (uint32_t i = 0; i < o->seed_count && r->seed_count < 16; i++)
         r->seeds[r->seed_count++] = o->seeds[i];
-    for (uint32_t i = 0; i < r->seed_count; i++) r->ends[r->end_count++].addr = r->seeds[i];
+    for (uint32_t i = 0; i < r->seed_count; i++) r->ends[r->end_count++] = (struct endpoint){.addr = r->seeds[i], .takes_clients = true};
     for (int i = 0; i < 2; i++) kv_arena_init(&r->arenas[i], ROUTER_MAP_BYTES_MAX);
     r->random = o->seed;
     r->rotate = (uint32_t)kv_random_next(&r->random);
@@ -150,27 +151,46 @@ static struct endpoint *better(struct endpoint *best, struct endpoint *e, uint64
     return best;
 }
 
-static struct endpoint *pick_any(struct router *r, uint64_t now_ns)
+/* Nodes that take clients; `any`: where none of those is up, others, which answer questions about the cluster. */
+static struct endpoint *pick(struct router *r, bool any, uint64_t now_ns)
 {
-    struct endpoint *best = NULL;
+    struct endpoint *best = NULL, *other = NULL;
     uint32_t start = r->rotate++;
-    for (uint32_t i = 0; i < r->end_count; i++)
-        best = better(best, &r->ends[(start + i) % r->end_count], now_ns);
+    for (uint32_t i = 0; i < r->end_count; i++) {
+        struct endpoint *e = &r->ends[(start + i) % r->end_count];
+        if (e->takes_clients) best = better(best, e, now_ns);
+        else other = better(other, e, now_ns);
+    }
+    if (best == NULL || (any && is_down(best, now_ns))) best = better(best, other, now_ns);
     assert(best != NULL); /* invariant 2 */
     return best;
 }
 
-/* The leader if it is up, else any replica that is: it forwards, or knows better. */
+static struct endpoint *pick_any(struct router *r, uint64_t now_ns)
+{
+    return pick(r, false, now_ns);
+}
+
+/* By a node's id; NULL: unknown, or it takes no clients and a gateway forwards to it. */
+static struct endpoint *gateway_by_id(struct router *r, uint32_t id)
+{
+    struct endpoint *e = end_by_id(r, id);
+    return e != NULL && e->takes_clients ? e : NULL;
+}
+
+/* The leader if it is up, else any replica that is: it forwards, or knows better. Those that take no clients are left to
+ * the gateways. */
 static struct endpoint *pick_replica(struct router *r, const struct kv_partition_info *p,
                                      uint64_t now_ns)
 {
-    struct endpoint *best = p->leader == 0 ? NULL : end_by_id(r, p->leader);
+    bool is_system = p->keyspace == KV_KEYSPACE_SYSTEM;
+    struct endpoint *best = p->leader == 0 ? NULL : gateway_by_id(r, p->leader);
     if (best != NULL && !is_down(best, now_ns)) return best;
     uint32_t start = r->rotate++;
     for (uint32_t i = 0; i < p->node_count; i++)
-        best = better(best, end_by_id(r, p->nodes[(start + i) % p->node_count]), now_ns);
+        best = better(best, gateway_by_id(r, p->nodes[(start + i) % p->node_count]), now_ns);
     /* None is up as far as the map's addresses go: a seed may be, and any node forwards. */
-    return best == NULL || is_down(best, now_ns) ? better(best, pick_any(r, now_ns), now_ns) : best;
+    return best == NULL || is_down(best, now_ns) ? better(best, pick(r, is_system, now_ns), now_ns) : best;
 }
 
 /* Of the replicas that are up the one that answers soonest; NULL: none is up. */
@@ -180,7 +200,7 @@ static struct endpoint *pick_nearest(struct router *r, const struct kv_partition
     uint64_t least = UINT64_MAX;
     uint32_t start = r->rotate++; /* equals take turns */
     for (uint32_t i = 0; i < p->node_count; i++) {
-        struct endpoint *e = end_by_id(r, p->nodes[(start + i) % p->node_count]);
+        struct endpoint *e = gateway_by_id(r, p->nodes[(start + i) % p->node_count]);
         uint64_t cost = e == NULL || is_down(e, now_ns) ? UINT64_MAX : kv_choice_cost(&e->choice, now_ns);
         if (cost >= least) continue;
         least = cost;
@@ -385,14 +405,14 @@ static void ends_rebuild(struct router *r)
     r->end_count = 0;
     for (uint32_t i = 0; i < r->map->node_count; i++) {
         const struct kv_node_info *n = &r->map->nodes[i];
-        struct endpoint e = {.id = n->id, .key = n->key.size == 32 ? n->key.data : NULL};
+        struct endpoint e = {.id = n->id, .key = n->key.size == 32 ? n->key.data : NULL, .takes_clients = kv_node_has(n->roles, KV_NODE_GATEWAY)};
         memcpy(e.addr.host, n->host.data, n->host.size);
         e.addr.port = n->port;
         r->ends[r->end_count++] = e;
     }
     for (uint32_t i = 0; i < r->seed_count; i++)
         if (end_by_addr(r, &r->seeds[i]) == NULL)
-            r->ends[r->end_count++] = (struct endpoint){.addr = r->seeds[i]};
+            r->ends[r->end_count++] = (struct endpoint){.addr = r->seeds[i], .takes_clients = true};
     for (uint32_t i = 0; i < old_count; i++) { /* what we know of their health stays */
         struct endpoint *e = end_by_addr(r, &old[i].addr);
         if (e == NULL) continue;

@@ -9,8 +9,8 @@
  * caller acts and reports back. It knows the seeds, the last map, who leads what as far as replies
  * told, and which nodes failed lately.
  *
- * Any node forwards a request that is not its own, so a wrong guess costs a hop, never an
- * answer. */
+ * Any node that takes clients (role gateway) forwards a request that is not its own, so a wrong guess costs a hop, never an
+ * answer. Nodes without the role are dialled only if they are named, or for questions about the cluster when no gateway is up. */
 enum route_action {
     ROUTE_SEND,    /* to `to` */
     ROUTE_WAIT,    /* `delay_ns`, then ask again with `rested` set */

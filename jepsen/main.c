@@ -1,4 +1,5 @@
 #include "client/base/text.h"
+#include "jepsen/ownership.h"
 #include "jepsen/report.h"
 #include "jepsen/run.h"
 #include <errno.h>
@@ -12,7 +13,12 @@
 
 /* kvjepsen: one run, inside a namespace that jepsen/run has made for it; as its first process, so
  * that whatever is left of the run ends with it. */
-enum { WORKERS = 12, READY_S = 30, IDLE_S = 10, FINAL_S = 30, STOP_S = 20 };
+enum { WORKERS = 12,
+       READY_S = 30,
+       IDLE_S = 10,
+       FINAL_S = 30,
+       ERRANDS_S = 30,
+       STOP_S = 20 };
 
 void run_fail(struct run *r, const char *format, ...)
 {
@@ -44,7 +50,7 @@ bool run_until(struct run *r, bool (*done)(struct run *r), uint64_t timeout_ns)
     return done(r);
 }
 
-static bool never(struct run *r)
+bool run_never(struct run *r)
 {
     (void)r;
     return false;
@@ -148,7 +154,7 @@ static void work_under_faults(struct run *r)
     workers_begin(r);
     if (!ballast_open(&r->ballast, r)) run_fail(r, "no client for the ballast: out of memory");
     nemesis_begin(&r->nemesis);
-    run_until(r, never, KV_SECONDS(r->options.seconds));
+    run_until(r, run_never, KV_SECONDS(r->options.seconds));
     if (r->options.sabotage.node && r->nodes.node[0].pid != 0) kill(r->nodes.node[0].pid, SIGSEGV);
     nemesis_end(&r->nemesis);
     r->heal_ns = run_now_ns(r);
@@ -166,9 +172,15 @@ static void final_reads(struct run *r)
         run_fail(r, "not every node serves every group %d s after healing", READY_S);
         return;
     }
+    if (!run_until(r, errands_are_done, KV_SECONDS(ERRANDS_S))) {
+        errands_tell(r);
+        return;
+    }
+    r->finals = calloc(plan_keys(&r->plan) + 1u, sizeof *r->finals);
+    if (r->finals == NULL) return;
     workers_read_final(r);
-    if (!run_until(r, workers_have_read, KV_SECONDS(FINAL_S)))
-        run_fail(r, "not every key can be read %d s after healing", FINAL_S);
+    if (run_until(r, workers_have_read, KV_SECONDS(FINAL_S))) ownership_judge(r);
+    else if (!r->interrupted) run_fail(r, "not every key can be read %d s after healing", FINAL_S);
 }
 
 static void cluster_down(struct run *r)
@@ -237,6 +249,7 @@ static int run_all(struct run *r)
     if (r->interrupted) run_fail(r, "interrupted");
     env_uv_destroy(r->uv);
     free(r->workers);
+    free(r->finals);
     return run_judge(r);
 }
 
@@ -245,7 +258,7 @@ static int run_all(struct run *r)
 static int usage(void)
 {
     fputs("usage: kvjepsen --workload W --nemesis N [--doors resp|native|mixed] [--seed S] [--seconds T]\n"
-          "                [--nodes N] [--sabotage cut|node|read]..  --dir D --build B   one run; call it through "
+          "                [--nodes N] [--sabotage cut|node|read|lost]..  --dir D --build B   one run; call it through "
           "jepsen/run\n"
           "       kvjepsen --list workloads|nemeses\n"
           "       kvjepsen --report DIR                         DIR/REPORT.md from DIR/*/result.json\n",
@@ -282,6 +295,7 @@ static bool option_set(struct run_options *o, const char *name, const char *valu
         bool *which = strcmp(value, "cut") == 0    ? &o->sabotage.cut
                       : strcmp(value, "node") == 0 ? &o->sabotage.node
                       : strcmp(value, "read") == 0 ? &o->sabotage.read
+                      : strcmp(value, "lost") == 0 ? &o->sabotage.lost
                                                    : NULL;
         if (which != NULL) *which = true;
         return which != NULL;
@@ -319,6 +333,10 @@ int main(int argc, char **argv)
     const struct run_options *o = &r->options;
     if (o->workload == NULL || o->nemesis == NULL || o->dir == NULL || o->build == NULL) {
         usage();
+        goto out;
+    }
+    if (o->nodes < o->nemesis->nodes_min) {
+        fprintf(stderr, "kvjepsen: nemesis %s needs %u nodes, so that a replica has somewhere to go\n", o->nemesis->name, o->nemesis->nodes_min);
         goto out;
     }
     const char *lack = o->nemesis->lacks == NULL ? NULL : o->nemesis->lacks();

@@ -3,7 +3,11 @@
 #include "jepsen/run.h"
 #include <assert.h>
 
-enum { QUIET_MS_MIN = 600, QUIET_MS_SPAN = 1200, FAULT_MS_MIN = 1200, FAULT_MS_SPAN = 2400, WATCH_MS = 300 };
+enum { QUIET_MS_MIN = 600,
+       QUIET_MS_SPAN = 1200,
+       FAULT_MS_MIN = 1200,
+       FAULT_MS_SPAN = 2400,
+       WATCH_MS = 300 };
 
 static const char *clock_lacks(void)
 {
@@ -60,10 +64,37 @@ static const struct nemesis_kind kinds[] = {
      .kinds = {&fault_power},
      .at_once = 1,
      .wants_disk_shim = true},
+    {.name = "divide", .help = "partitions are split, mostly at a key in use", .kinds = {&fault_divide}, .at_once = 1},
+    {.name = "unite", .help = "partitions absorb their neighbours", .kinds = {&fault_unite}, .at_once = 1},
+    {.name = "move",
+     .help = "replicas go to other nodes",
+     .kinds = {&fault_move},
+     .at_once = 1,
+     .nodes_min = 4},
+    {.name = "join",
+     .help = "nodes join, and are killed on their way",
+     .kinds = {&fault_join},
+     .at_once = 1},
+    {.name = "drain",
+     .help = "nodes are drained and set up again",
+     .kinds = {&fault_drain},
+     .at_once = 1,
+     .nodes_min = 4},
+    {.name = "coordinator",
+     .help = "kill -9 of who leads partition 0, right after it was asked for a split or merge",
+     .kinds = {&fault_coordinator},
+     .at_once = 1},
+    {.name = "churn",
+     .help = "two or three of splits, merges, moves, joins, drains, and deaths, pauses and cuts at once",
+     .kinds = {&fault_divide, &fault_unite, &fault_move, &fault_join, &fault_drain, &fault_coordinator, &fault_kill, &fault_pause,
+               &fault_restart, &fault_split, &fault_leader},
+     .at_once = FAULTS_AT_ONCE_MAX,
+     .nodes_min = 4},
     {.name = "mix",
      .help = "two or three of the above at once",
      .kinds = {&fault_kill, &fault_pause, &fault_restart, &fault_split, &fault_leader, &fault_oneway, &fault_bridge,
-               &fault_ring, &fault_loss, &fault_delay, &fault_clock, &fault_slow, &fault_power},
+               &fault_ring, &fault_loss, &fault_delay, &fault_clock, &fault_slow, &fault_power, &fault_divide, &fault_unite,
+               &fault_move, &fault_join, &fault_drain, &fault_coordinator},
      .at_once = FAULTS_AT_ONCE_MAX,
      .lacks = everything_lacks,
      .moves_clocks = true,
@@ -279,6 +310,7 @@ void nemesis_close(struct nemesis *n)
     env->ops->timer_stop(env, &n->watch_timer);
     if (n->watch == NULL) return;
     if (n->watch_is_asking) kv_client_cancel(n->watch, &n->map_call);
+    for (uint32_t i = 0; i < n->errand_count; i++) errand_stop(&n->errands[i]);
     kv_client_close(n->watch, watch_closed, &n->watch_is_closed);
     while (!n->watch_is_closed) env_uv_run_once(n->run->uv);
     n->watch = NULL;

@@ -2,6 +2,7 @@
 #define JEPSEN_NEMESIS_H
 #include "client/kv_client.h"
 #include "jepsen/delay.h"
+#include "jepsen/errand.h"
 #include "jepsen/net.h"
 
 /* What breaks things: times of quiet, then one or more faults at once, and so on until the time is
@@ -20,7 +21,10 @@ struct fault_kind {
     bool has_victims; /* its nodes are no other such fault's meanwhile */
 };
 
-enum { FAULTS_AT_ONCE_MAX = 3, FAULTS_MAX = 256, FAULT_TEXT_BYTES = 120 };
+enum { FAULTS_AT_ONCE_MAX = 3,
+       FAULTS_MAX = 256,
+       ERRANDS_MAX = 2 * FAULTS_MAX,
+       FAULT_TEXT_BYTES = 120 };
 struct fault {
     const struct fault_kind *kind;
     uint32_t number; /* of this run */
@@ -33,11 +37,12 @@ struct fault {
 
 struct nemesis_kind {
     const char *name, *help;
-    const struct fault_kind *kinds[17]; /* one is drawn; NULL-ended */
+    const struct fault_kind *kinds[24]; /* one is drawn; NULL-ended */
     uint32_t at_once;                   /* how many faults overlap at most, 0: none at all */
     /* What it needs of this machine; returns why it cannot be had, or NULL. */
     const char *(*lacks)(void);
     bool moves_clocks, wants_disk_shim, wants_tmpfs;
+    uint32_t nodes_min; /* 0: any number */
 };
 
 struct nemesis {
@@ -55,6 +60,8 @@ struct nemesis {
     struct kv_call map_call;
     struct env_timer watch_timer;
     bool watch_is_asking, watch_is_closed;
+    struct errand errands[ERRANDS_MAX]; /* fault_place.c */
+    uint32_t errand_count;
 };
 
 const struct nemesis_kind *nemesis_find(const char *name);
@@ -70,13 +77,17 @@ void nemesis_close(struct nemesis *n);
 uint64_t nemesis_below(struct nemesis *n, uint64_t bound);
 net_nodes nemesis_some(struct nemesis *n, uint32_t count);     /* so many random nodes */
 net_nodes nemesis_victims(struct nemesis *n, net_nodes among); /* mostly one, sometimes a minority, rarely all */
-net_nodes nemesis_up(const struct nemesis *n); /* nodes that run and are no victims of a fault that is on */
-uint32_t nemesis_leader(struct nemesis *n);    /* index of a node that leads some partition */
-void nodes_text(net_nodes nodes, char out[FAULT_TEXT_BYTES]); /* "1 3 4" */
+net_nodes nemesis_up(const struct nemesis *n);                 /* nodes that run and are no victims of a fault that is on */
+uint32_t nemesis_leader(struct nemesis *n);                    /* index of a node that leads some partition */
+void nodes_text(net_nodes nodes, char out[FAULT_TEXT_BYTES]);  /* "1 3 4" */
 
 extern const struct fault_kind fault_kill, fault_pause, fault_restart; /* fault_process.c */
 extern const struct fault_kind fault_split, fault_leader, fault_oneway, fault_bridge, fault_ring, fault_loss,
-    fault_delay;                                                    /* fault_net.c */
-extern const struct fault_kind fault_power, fault_slow, fault_full; /* fault_disk.c */
-extern const struct fault_kind fault_clock;                         /* fault_clock.c */
+    fault_delay;                                                                                                  /* fault_net.c */
+extern const struct fault_kind fault_power, fault_slow, fault_full;                                               /* fault_disk.c */
+extern const struct fault_kind fault_clock;                                                                       /* fault_clock.c */
+extern const struct fault_kind fault_divide, fault_unite, fault_move, fault_join, fault_drain, fault_coordinator; /* fault_place.c */
+/* Whatever was asked for has been done. */
+bool errands_are_done(struct run *r);
+void errands_tell(struct run *r); /* run_fail() of each that is not */
 #endif

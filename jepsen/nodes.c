@@ -54,19 +54,35 @@ static bool make_key(const struct run *r, const char *path, char key[65])
     return true;
 }
 
-static void write_config(FILE *out, const struct nodes *n, const struct node *node, char keys[][65])
+/* `keys`: those of all nodes that the cluster begins with; NULL: it joins them by the token. */
+static void write_config(FILE *out, const struct nodes *n, const struct node *node, char keys[][65], const char *token)
 {
     const struct run *r = n->run;
-    fprintf(out, "cluster:\n  name: jepsen\n  id: %032llx\n  nodes:\n", (unsigned long long)r->options.seed | 1u);
-    for (uint32_t i = 0; i < n->count; i++)
-        fprintf(out, "    - {id: %u, host: 127.0.0.%u, native: %d, resp: %d, key: %s}\n", i + 1, i + 1,
-                NODES_NATIVE_PORT, NODES_RESP_PORT, keys[i]);
-    fprintf(out, "node: {id: %u, data: %s/data, key: %s/node.key}\n", node->id, node->dir, node->dir);
+    if (keys == NULL) {
+        fprintf(out, "cluster: {join: \"127.0.0.%u:%d\", token: %s, join_time: 10m}\n", 1 + node->id % r->options.nodes, NODES_NATIVE_PORT, token);
+        fprintf(out, "node: {data: %s/data, key: %s/node.key}\n", node->dir, node->dir);
+    } else {
+        fprintf(out, "cluster:\n  name: jepsen\n  id: %032llx\n  nodes:\n", (unsigned long long)r->options.seed | 1u);
+        for (uint32_t i = 0; i < n->count; i++)
+            fprintf(out, "    - {id: %u, host: 127.0.0.%u, native: %d, resp: %d, key: %s}\n", i + 1, i + 1, NODES_NATIVE_PORT,
+                    NODES_RESP_PORT, keys[i]);
+        fprintf(out, "node: {id: %u, data: %s/data, key: %s/node.key}\n", node->id, node->dir, node->dir);
+    }
     fprintf(out, "native: {host: 127.0.0.%u, port: %d}\nresp: {host: 127.0.0.%u, port: %d}\n", node->id,
             NODES_NATIVE_PORT, node->id, NODES_RESP_PORT);
     fprintf(out, "client.keys: %s/clients.keys\n", r->options.dir);
     fprintf(out, "storage: {segment: 256KiB, segment_max: 1MiB, memtable: 1MiB, map: 1GiB}\nraft.log_keep: "
                  "1MiB\nlimit.value: 64KiB\n");
+}
+
+static bool config_make(const struct nodes *n, const struct node *node, char keys[][65], const char *token)
+{
+    char path[NODES_PATH_BYTES + 32];
+    snprintf(path, sizeof path, "%s/kvd.yaml", node->dir);
+    FILE *out = fopen(path, "we");
+    if (out == NULL) return false;
+    write_config(out, n, node, keys, token);
+    return fclose(out) == 0;
 }
 
 /* The page through which a preloaded disk is told what to do, and counts. */
@@ -111,6 +127,16 @@ static bool extras_make(const struct nodes *n, struct node *node)
     return fclose(out) == 0;
 }
 
+static bool node_make(struct nodes *n, uint32_t id, char key[65])
+{
+    char path[NODES_PATH_BYTES + 32];
+    struct node *node = &n->node[id - 1];
+    *node = (struct node){.id = id};
+    snprintf(node->dir, sizeof node->dir, "%s/node-%u", n->run->options.dir, id);
+    snprintf(path, sizeof path, "%s/node.key", node->dir);
+    return mkdir(node->dir, 0700) == 0 && make_key(n->run, path, key) && extras_make(n, node);
+}
+
 bool nodes_create(struct nodes *n, uint32_t count)
 {
     struct run *r = n->run;
@@ -119,24 +145,25 @@ bool nodes_create(struct nodes *n, uint32_t count)
     n->count = count;
     snprintf(path, sizeof path, "%s/client.key", r->options.dir);
     bool good = make_key(r, path, client) && kv_key_file(path, n->client_key, why) == KV_OK;
-    for (uint32_t i = 0; i < count && good; i++) {
-        struct node *node = &n->node[i];
-        *node = (struct node){.id = i + 1};
-        snprintf(node->dir, sizeof node->dir, "%s/node-%u", r->options.dir, i + 1);
-        snprintf(path, sizeof path, "%s/node.key", node->dir);
-        good = mkdir(node->dir, 0700) == 0 && make_key(r, path, keys[i]) && extras_make(n, node);
-    }
+    for (uint32_t i = 0; i < count && good; i++) good = node_make(n, i + 1, keys[i]);
     snprintf(path, sizeof path, "%s/clients.keys", r->options.dir);
     FILE *out = good ? fopen(path, "we") : NULL;
     if (out != NULL) fprintf(out, "%s\n", client);
     good = out != NULL && fclose(out) == 0;
-    for (uint32_t i = 0; i < count && good; i++) {
-        snprintf(path, sizeof path, "%s/kvd.yaml", n->node[i].dir);
-        if ((out = fopen(path, "we")) != NULL) write_config(out, n, &n->node[i], keys);
-        good = out != NULL && fclose(out) == 0;
-    }
+    for (uint32_t i = 0; i < count && good; i++) good = config_make(n, &n->node[i], keys, NULL);
     if (!good) run_fail(r, "cannot make the cluster in %s: %s", r->options.dir, strerror(errno));
     return good;
+}
+
+bool node_join(struct nodes *n, const char *token)
+{
+    char key[65];
+    assert(n->count < NODES_MAX);
+    if (!node_make(n, n->count + 1, key) || !config_make(n, &n->node[n->count], NULL, token)) {
+        run_fail(n->run, "cannot make node %u: %s", n->count + 1, strerror(errno));
+        return false;
+    }
+    return node_start(n, &n->node[n->count++], false);
 }
 
 /* ---- starting and stopping ---- */

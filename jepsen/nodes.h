@@ -47,6 +47,8 @@ struct nodes {
 /* Writes keys and configurations. False: run_fail() says why. */
 bool nodes_create(struct nodes *n, uint32_t count);
 bool node_start(struct nodes *n, struct node *node, bool bootstrap);
+/* One more node, the next id, which joins by this token. False: run_fail() says why. */
+bool node_join(struct nodes *n, const char *token);
 bool node_kill(struct nodes *n, struct node *node);  /* -9; back when it is gone, and by that signal */
 bool node_pause(struct nodes *n, struct node *node); /* back when it has stopped */
 void node_resume(struct node *node);

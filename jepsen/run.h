@@ -14,13 +14,15 @@
  * A run passes if its history is valid AND nothing else went wrong: every fault showed its effect,
  * no node ended by itself, all came back, every key could be read in the end, all stopped in time
  * with whole disks. */
-enum { RUN_FAILURES_MAX = 8, RUN_TEXT_BYTES = 320 };
+enum { RUN_FAILURES_MAX = 8,
+       RUN_TEXT_BYTES = 320 };
 
 /* The harness tests itself: with these a run must be reported as failed. */
 struct sabotage {
     bool cut;  /* cuts drop nothing */
     bool node; /* a node crashes that nobody told to */
     bool read; /* one read is recorded with a value that nobody wrote */
+    bool lost; /* a key is deleted behind everybody's back, between the final reads and the scan */
 };
 
 struct run_options {
@@ -51,6 +53,10 @@ struct run {
     struct ballast ballast;
     struct nemesis nemesis;
     bool interrupted;
+    enum final { FINAL_UNREAD,
+                 FINAL_ABSENT,
+                 FINAL_THERE } *
+        finals;                                      /* of each key of the plan, what the final reads found */
     uint64_t heal_ns, end_ns;                        /* since start: faults over, final reads done */
     char failures[RUN_FAILURES_MAX][RUN_TEXT_BYTES]; /* all but the history's */
     uint32_t failure_count;
@@ -64,6 +70,7 @@ static inline uint64_t run_now_ns(const struct run *r)
 }
 /* Turns the loop until done() or the time is over; false: the time was over. */
 bool run_until(struct run *r, bool (*done)(struct run *r), uint64_t timeout_ns);
+bool run_never(struct run *r); /* for run_until(): only time passes */
 /* Starts a program and waits for its end; its stdin is `input` (may be NULL), its output goes to
  * `out` (cut at size - 1, NUL-ended). Blocks the loop for the milliseconds it takes. True: exit 0. */
 bool run_program(const char *const argv[], const char *input, char *out, size_t size);

@@ -1,6 +1,6 @@
 # Fault tests on real processes, see README.md here.
 MATRIX  ?= sample
-RUNS    ?= 16
+RUNS    ?= 23
 SECONDS ?=
 
 $(BUILD)/kvjepsen: $(call obj,$(call src,jepsen)) $(call libs,tools)

@@ -216,6 +216,7 @@ void worker_answer(struct worker *w, const struct answer *a)
     if (a->outcome == HISTORY_OK && r->plan.workload->shape == SHAPE_NUMBER) learn(w, a);
     if (a->outcome == HISTORY_OK && w->op.ttl_ms != 0) expiry_written(w);
     if (w->is_reading_final) {
+        if (a->outcome == HISTORY_OK) r->finals[w->final_next] = a->is_null ? FINAL_ABSENT : FINAL_THERE;
         if (a->outcome == HISTORY_OK) w->final_next += door_sharers(r, w->door);
         rest(w, a->outcome == HISTORY_OK ? 0 : NOT_READY_NS);
         return;

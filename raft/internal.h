@@ -101,6 +101,8 @@ struct pending_read {
     raft_id from;
 };
 
+/* What every step looks at stands together, in front of the tables: a node has thousands of these, and meets another one with each
+ * operation. */
 struct raft {
     struct raft_options o;
     uint64_t now;    /* latest time seen */
@@ -120,11 +122,6 @@ struct raft {
     raft_index verified; /* follower: equal to the leader's log up to here, in memory */
     raft_index owed_index; /* the snapshot its log was given up for; 0: none */
     raft_term owed_term;
-    struct runs log;
-
-    struct raft_conf conf;
-    struct peer peers[RAFT_MEMBERS_MAX];
-    uint32_t peer_count;
 
     /* elections */
     uint64_t elect_at, timeout;
@@ -133,39 +130,39 @@ struct raft {
     bool yielded;
 
     /* leadership */
-    raft_index inherited; /* last index when elected: what lies above is of our term */
     bool lease_forfeited; /* for the rest of the term (R2) */
+    bool notice_due;
     raft_id transferee;
+    raft_index inherited; /* last index when elected: what lies above is of our term */
     uint64_t transfer_until, transfer_again;
     uint64_t notice_at; /* a commit not yet told travels alone from here on; RAFT_NEVER: none */
-    bool notice_due;
-    uint64_t round, round_ns[ROUNDS_MAX];
-
-    /* reads */
-    uint64_t read_batch;
-    uint32_t reads_count;
-    struct pending_read reads[RAFT_READS_MAX];
+    uint64_t round, read_batch;
 
     /* what the next ready will hold */
     bool hard_dirty, role_dirty;
-    raft_index truncate_from, append_first;
     uint32_t append_count;
-    struct raft_msg send[RAFT_READY_MAX], send_durable[DURABLE_QUEUE_MAX];
-    struct raft_msg held[HELD_MAX]; /* rest on a term or vote handed out and not yet durable */
-    uint32_t send_count, send_durable_count, held_count;
-    struct raft_read answers[RAFT_READS_MAX];
-    uint32_t answer_count;
-    struct raft_run run_pool[RAFT_MEMBERS_MAX * RUNS_PER_MSG];
-    uint32_t run_pool_used;
-    struct raft_msg spill; /* what is written to a full queue lands here */
+    raft_index truncate_from, append_first;
+    uint32_t send_count, send_durable_count, held_count, answer_count, run_pool_used;
 
     /* the ready handed out */
-    struct raft_ready out;
     bool taken;
+    uint32_t unsynced_count;
     uint64_t sequence, durable_sequence, hard_sequence;
     raft_term durable_term;
+
+    uint32_t peer_count, reads_count;
+    struct raft_ready out;
+    struct runs log;
     struct unsynced unsynced[UNSYNCED_MAX];
-    uint32_t unsynced_count;
+    struct raft_conf conf;
+    struct peer peers[RAFT_MEMBERS_MAX];
+    uint64_t round_ns[ROUNDS_MAX];
+    struct pending_read reads[RAFT_READS_MAX];
+    struct raft_read answers[RAFT_READS_MAX];
+    struct raft_msg send[RAFT_READY_MAX], send_durable[DURABLE_QUEUE_MAX];
+    struct raft_msg held[HELD_MAX]; /* rest on a term or vote handed out and not yet durable */
+    struct raft_run run_pool[RAFT_MEMBERS_MAX * RUNS_PER_MSG];
+    struct raft_msg spill; /* what is written to a full queue lands here */
 };
 
 /* raft.c */

@@ -74,7 +74,7 @@ enum kv_err absorb_of(const struct descriptor *left, const struct descriptor *ri
     }
     *out = *left;
     out->to = right->to;
-    out->range_epoch = (left->range_epoch > right->range_epoch ? left->range_epoch : right->range_epoch) + 1;
+    out->range_epoch = (left->range_epoch > right->range_epoch || MUTANT(absorb_own_epoch) ? left->range_epoch : right->range_epoch) + 1;
     out->to_epoch = right->to_epoch;
     out->merge_done = merge;
     out->merge_index = index;

@@ -197,6 +197,7 @@ static void split(struct group *g, const struct command *c, struct exec *x, stru
     struct kv_buf bytes = {0};
     descriptor_encode(&left, &bytes);
     if (bytes.failed) abort(); /* mid-apply: the log replays it exactly */
+    if (MUTANT(split_keeps_right)) left.to = g->descriptor.to;
     g->descriptor = left;
     store_describe(g->w->store, g->id, kv_buf_slice(&bytes));
     kv_buf_free(&bytes);
@@ -266,7 +267,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     bool has_dedup = c.sequence != 0 && a->has_key;
     /* R12: what was proposed behind a split does nothing, and is asked before the records that went with their keys. */
     bool is_astray = c.op != KV_OP_NOOP && c.op != KV_OP_CLOCK && c.op != KV_OP_DESCRIBE &&
-                     (c.range_epoch != g->descriptor.range_epoch || merge_voids(g, c.op));
+                     ((c.range_epoch != g->descriptor.range_epoch && !MUTANT(write_across_split)) || merge_voids(g, c.op));
     uint32_t epoch_before = g->descriptor.range_epoch;
     uint64_t frozen_before = g->descriptor.frozen_merge;
     if (is_astray) {
@@ -309,6 +310,8 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
     bool applies = !w->poisoned && !g->dead; /* else the state could not be read: it stays as it is */
     bool is_directory = applies && g->id == KV_PARTITION_SYSTEM && kv_op_is_directory(c.op) && op_count > 0;
     for (uint32_t i = 0; is_directory && i < x->born_count; i++) birth_apply(g, &x->born[i]);
+    for (uint32_t i = 0; i < op_count; i++)
+        if (ops[i].kind == STORE_PUT && ops[i].row.class == STORE_DATA) g->load.written += ops[i].row.key.size + ops[i].row.value.size;
     if (applies) store_apply(w->store, g->id, index, e->term, g->clock_ms, ops, op_count);
     free(with_dedup);
     bool steps = c.op == KV_OP_JOBOPEN || c.op == KV_OP_JOBCLAIM || (c.op == KV_OP_JOBSTEP && op_count < DIRECTORY_OPS); /* of jobs alone */
@@ -327,6 +330,7 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         return true;
     }
     if (waiting != NULL) {
+        if (a->has_key && load_count(&w->loads, &g->load, LOAD_WRITE)) load_sample(g, LOAD_WRITE, kv_key_slice(&a->key));
         reply.partition = g->id;
         reply.index = index;
         reply.range_epoch = g->descriptor.range_epoch;

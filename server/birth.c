@@ -135,14 +135,17 @@ bool birth_is_due(const struct group *g, raft_id replica, uint64_t birthmark)
 void birth_send(struct group *g, raft_id replica)
 {
     struct kv_buf bytes = {0};
+    const struct kv_keyspace *k = keyspaces_find(g->w, g->descriptor.keyspace);
+    /* Its fellows began with nothing, so it does: with a snapshot to come it would vote for none of them. */
+    bool founds = k != NULL && k->has_stores && g->descriptor.range_epoch == 1 && g->descriptor.conf_epoch == 1;
     descriptor_encode(&g->descriptor, &bytes);
-    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica);
+    if (!bytes.failed) peer_send_birth(g->w->peers, group_node_of(g, replica), kv_buf_slice(&bytes), replica, founds);
     kv_buf_free(&bytes);
 }
 
-/* It waits for a snapshot of any index, and votes as one that was born in time. While another replica here holds a part of the range, that
+/* It waits for a snapshot of any index, unless nobody can have rows of it (place.h), and votes as one that was born in time. While another replica here holds a part of the range, that
  * has a split to apply, perhaps this very birth. */
-void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica)
+void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     struct descriptor d;
     if (w->poisoned || descriptor_decode(descriptor, &d) != KV_OK || !birth_is_unknown(w, d.id) ||
@@ -153,8 +156,8 @@ void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica
     if (r == NULL || r->node != w->node_id || r->store != store_birthmark(w->store) ||
         store_overlap(w->store, range, 0, d.id) != UINT32_MAX)
         return;
-    if (worker_create_replica(w, &d, replica, STORE_BIRTH_INDEX, STORE_BIRTH_TERM))
-        JOURNAL(w->journal, raft, INFO, "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
+    if (worker_create_replica(w, &d, replica, founds ? 0 : STORE_BIRTH_INDEX, founds ? 0 : STORE_BIRTH_TERM))
+        JOURNAL(w->journal, raft, INFO, founds ? "born" : "born-late", "group=%u replica=%u range_epoch=%u", d.id, replica, d.range_epoch);
 }
 
 static bool is_young(const struct group *g, uint64_t now_ns)

@@ -22,7 +22,7 @@ bool birth_holds_writes(struct worker *w, struct partition *p);
 bool birth_is_unknown(const struct worker *w, uint32_t group);                 /* no replica of it was ever here */
 bool birth_is_due(const struct group *g, raft_id replica, uint64_t birthmark); /* there, in the directory it was given to */
 void birth_send(struct group *g, raft_id replica);
-void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica);
+void birth_receive(struct worker *w, struct kv_slice descriptor, raft_id replica, bool founds); /* founds: by place.h */
 
 /* A young group without a leader asks again soon: others may have been born a little later. */
 void birth_tick(struct group *g, uint64_t now_ns);

@@ -5,6 +5,27 @@
 #include "server/nodes.h"
 #include "server/peer.h"
 
+static bool has_address(const struct worker *w, uint32_t node)
+{
+    const struct nodes_entry *n = nodes_find(w, node);
+    return n != NULL && n->state != KV_NODE_REMOVED && n->resp_cluster != 0;
+}
+
+/* Where clients find the partition: its leader; or, where that takes none, one of the nodes that do, always the same for
+ * one partition and spread over them, so that all tell the same and each key is counted at one node. */
+static uint32_t face_of(const struct worker *w, const struct partition *p)
+{
+    const struct nodes_entry *n;
+    uint32_t leader = map_leader(p), faces = 0;
+    if (leader == 0 || has_address(w, leader)) return leader;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) faces += has_address(w, n->id);
+    if (faces == 0) return 0;
+    uint32_t at = p->id % faces;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++)
+        if (has_address(w, n->id) && at-- == 0) return n->id;
+    return 0;
+}
+
 /* A leader that this node has lost touch with is no address to send a client to: about to be replaced, it
  * would cost the client its patience. Such a request waits here for the next one, as on the other port. */
 struct gate_owner cluster_face_owner(void *node, uint16_t slot)
@@ -14,15 +35,15 @@ struct gate_owner cluster_face_owner(void *node, uint16_t slot)
     if (p == NULL) return (struct gate_owner){0};
     struct gate_owner owner = {.leader = map_leader(p),
                                .is_held_here = map_serves(p)};
-    owner.is_led_here = owner.leader == w->node_id;
-    if (!owner.is_led_here && !peer_connected(w->peers, owner.leader)) owner.leader = 0;
+    owner.is_led_here = face_of(w, p) == w->node_id;
+    if (owner.leader != w->node_id && !peer_connected(w->peers, owner.leader)) owner.leader = 0;
     return owner;
 }
 
 bool cluster_face_leads(const struct worker *w, uint32_t slot)
 {
     const struct partition *p = map_slot(w, slot);
-    return p != NULL && p->group != NULL && group_leader_node(p->group) == w->node_id;
+    return p != NULL && face_of(w, p) == w->node_id;
 }
 
 bool cluster_face_range_next(void *node, uint32_t *slot, struct gate_range *out)
@@ -34,10 +55,10 @@ bool cluster_face_range_next(void *node, uint32_t *slot, struct gate_range *out)
     while (*slot < KV_SLOTS && map_slot(w, *slot) == p) out->last = (uint16_t)(*slot)++;
     if (p == NULL) return true;
     const struct descriptor *d = map_descriptor(p);
-    out->leader = map_leader(p);
+    out->leader = face_of(w, p);
     out->epoch = p->group != NULL ? raft_term_now(p->group->raft) : p->term;
     for (uint32_t i = 0; i < d->replica_count && out->node_count < KV_REPLICAS_MAX; i++)
-        if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->node_count++] = d->replicas[i].node;
+        if (d->replicas[i].role == DESCRIPTOR_VOTER && has_address(w, d->replicas[i].node)) out->nodes[out->node_count++] = d->replicas[i].node;
     return true;
 }
 
@@ -63,7 +84,7 @@ bool cluster_face_node_next(void *node, uint32_t *cursor, struct gate_node *out)
     const struct config *c = w->config;
     const struct nodes_entry *n;
     do n = nodes_at(w, (*cursor)++);
-    while (n != NULL && n->state == KV_NODE_REMOVED);
+    while (n != NULL && (n->state == KV_NODE_REMOVED || (n->resp_cluster == 0 && n->id != w->node_id)));
     if (n == NULL) return false;
     *out = (struct gate_node){.id = n->id, .host = n->host, .native = n->native, .cluster = n->resp_cluster};
     if (nodes_are_one(w)) out->host = is_wildcard(c->resp_host) ? c->native_host : c->resp_host; /* nobody else was told another */

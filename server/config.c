@@ -11,6 +11,7 @@
 #include "client/base/text.h"
 #include "client/pool.h"
 #include "client/wire/join_token.h"
+#include "client/wire/message.h"
 #include "server/journal.h"
 #include "server/passwd.h"
 
@@ -170,6 +171,7 @@ static bool is_loopback(const char *host)
     return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
+#define ROLES_FAULT "is not a list, by commas, of the roles storage, coordinator and gateway, each at most once"
 /* What a text must be beyond its length; NULL: nothing wrong. */
 static const char *text_fault(const char *key, const char *text)
 {
@@ -193,6 +195,8 @@ static const char *text_fault(const char *key, const char *text)
         if (text[0] != '\0' && !pool_addr_parse(kv_str(text), &(struct env_addr){0})) return "is not HOST:PORT with a literal address";
     } else if (strcmp(key, "node.zone") == 0) {
         if (text[0] != '\0' && !kv_name_is_valid(kv_str(text))) return "is not a letter and then letters, digits, - _ .";
+    } else if (strcmp(key, "node.roles") == 0) {
+        if (!kv_node_roles_parse(kv_str(text), &(uint32_t){0}, &(struct kv_slice){0})) return ROLES_FAULT;
     } else if (strcmp(key, "resp.password") == 0) {
         if (text[0] != '\0' && !passwd_line_valid(text))
             return "is not an Argon2id line; make one with `kvctl passwd`";
@@ -387,6 +391,14 @@ const struct config_node *config_node(const struct config *c, uint32_t id)
     return NULL;
 }
 
+uint32_t config_roles(const struct config *c)
+{
+    uint32_t roles = 0;
+    struct kv_slice bad;
+    if (c->places[CONFIG_ROW_node_roles] != CONFIG_PLACE_DEFAULT) (void)kv_node_roles_parse(kv_str(c->node_roles), &roles, &bad);
+    return roles;
+}
+
 static enum kv_err check_join(const struct config *c, char *why, size_t why_size)
 {
     if (c->cluster_join[0] == '\0' && c->cluster_token[0] == '\0') return KV_OK;
@@ -402,6 +414,29 @@ static enum kv_err check_join(const struct config *c, char *why, size_t why_size
         return refuse_at(c, CONFIG_ROW_native_port, CONFIG_ROW_cluster_join, why, why_size,
                          "native.port: may not be 0 in a cluster, peers dial it");
     return KV_OK;
+}
+
+/* Who is to hold what a cluster begins with. */
+static enum kv_err check_roles(const struct config *c, char *why, size_t why_size)
+{
+    static const struct {
+        enum kv_node_role role;
+        const char *name, *what;
+    } needed[] = {{KV_NODE_COORDINATOR, "coordinator", "partition 0"}, {KV_NODE_STORAGE, "storage", "data"}};
+    const enum config_row_index nodes = CONFIG_ROW_nodes;
+    for (size_t k = 0; k < sizeof needed / sizeof needed[0]; k++) {
+        uint32_t i = 0;
+        while (i < c->node_count && !kv_node_has(c->nodes[i].roles, needed[k].role)) i++;
+        if (i == c->node_count)
+            return refuse_at(c, nodes, nodes, why, why_size,
+                             "cluster.nodes: no node has the role %s, so none could hold %s; next: give it to one, better to three",
+                             needed[k].name, needed[k].what);
+    }
+    const struct config_node *self = config_node(c, (uint32_t)c->node_id);
+    uint32_t roles = config_roles(c);
+    if (!c->bootstrap || self == NULL || roles == 0 || roles == (self->roles == 0 ? KV_NODE_ROLES_ALL : self->roles)) return KV_OK;
+    return refuse_at(c, CONFIG_ROW_node_roles, nodes, why, why_size,
+                     "node.roles: %s, but cluster.nodes gives node %" PRIu32 " others; all nodes begin with the same list", c->node_roles, self->id);
 }
 
 static enum kv_err check_nodes(const struct config *c, char *why, size_t why_size)
@@ -423,6 +458,8 @@ static enum kv_err check_nodes(const struct config *c, char *why, size_t why_siz
         }
     }
     if (c->node_count == 0) return KV_OK;
+    enum kv_err err = check_roles(c, why, why_size);
+    if (err != KV_OK) return err;
     if (config_node(c, (uint32_t)c->node_id) == NULL)
         return refuse_at(c, CONFIG_ROW_node_id, nodes, why, why_size,
                          "node.id: node %" PRIu64 " is not in cluster.nodes", c->node_id);
@@ -510,5 +547,6 @@ void config_help(struct kv_buf *out)
              "    list, in the file only; default empty: a single node\n"
              "    every node of the cluster, the same list on each, for example\n"
              "    - {id: 1, host: 10.0.0.1, native: 7401, resp: 7400, key: 64 hex digits}\n"
+             "    where a node has not all roles, its own: roles: [storage, gateway]\n"
              "    where the Redis ports say otherwise than resp + 2, resp_cluster too\n");
 }

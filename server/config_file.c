@@ -7,6 +7,7 @@
 #include <yaml.h>
 
 #include "client/base/text.h"
+#include "client/wire/message.h"
 #include "server/config.h"
 
 /* The configuration file: one YAML document, a mapping of keys. `log: {level: debug}` and
@@ -52,6 +53,24 @@ static const char *scalar(const yaml_node_t *node)
     return strlen(text) == node->data.scalar.length ? text : NULL;
 }
 
+/* roles: [storage, gateway]; or one text of them, by commas. */
+static enum kv_err roles_field(struct reader *r, struct config_node *out, const yaml_node_t *value)
+{
+    char text[64] = "";
+    struct kv_slice bad;
+    size_t size = 0;
+    if (value->type == YAML_SEQUENCE_NODE) {
+        for (yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top; i++) {
+            const char *word = scalar(yaml_document_get_node(&r->document, *i));
+            if (size < sizeof text) size += (size_t)snprintf(text + size, sizeof text - size, "%s%s", size == 0 ? "" : ",", word == NULL ? "?" : word);
+        }
+    } else if (scalar(value) != NULL) {
+        size = (size_t)snprintf(text, sizeof text, "%s", scalar(value));
+    }
+    if (size < sizeof text && kv_node_roles_parse(kv_str(text), &out->roles, &bad)) return KV_OK;
+    return fault(r, value, "cluster.nodes: roles \"%s\" are not storage, coordinator or gateway, each at most once", text);
+}
+
 static enum kv_err node_field(struct reader *r, struct config_node *out, uint32_t *given,
                               const yaml_node_t *key, const yaml_node_t *value)
 {
@@ -61,17 +80,19 @@ static enum kv_err node_field(struct reader *r, struct config_node *out, uint32_
            RESP,
            KEY,
            RESP_CLUSTER,
+           ROLES,
            FIELDS };
-    static const char *const names[FIELDS] = {"id", "host", "native", "resp", "key", "resp_cluster"};
+    static const char *const names[FIELDS] = {"id", "host", "native", "resp", "key", "resp_cluster", "roles"};
     const char *name = scalar(key), *text = scalar(value);
     if (name == NULL) return fault(r, key, "cluster.nodes: a field's name must be a word");
     uint32_t field = 0;
     while (field < FIELDS && strcmp(names[field], name) != 0) field++;
     if (field == FIELDS)
-        return fault(r, key, "cluster.nodes: unknown field %.64s (id, host, native, resp, resp_cluster, key)",
+        return fault(r, key, "cluster.nodes: unknown field %.64s (id, host, native, resp, resp_cluster, roles, key)",
                      name);
     if (*given & 1u << field) return fault(r, key, "cluster.nodes: %s is given twice", name);
     *given |= 1u << field;
+    if (field == ROLES) return roles_field(r, out, value);
     if (text == NULL) return fault(r, value, "cluster.nodes: %s must be one value", name);
 
     uint64_t number = 0;

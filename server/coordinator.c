@@ -10,6 +10,7 @@
 #include "server/peer.h"
 #include "server/placement.h"
 #include "server/request.h"
+#include "server/shape.h"
 
 enum { SLACK = 2,
        STEPS_MAX = 16 };
@@ -24,6 +25,14 @@ static uint32_t zone_of(const struct worker *w, const struct nodes_entry *node, 
     return at;
 }
 
+static uint8_t lacks_of(const struct nodes_entry *node)
+{
+    unsigned lacks = 0;
+    if (!kv_node_has(node->roles, KV_NODE_STORAGE)) lacks |= 1u << PLACEMENT_STORAGE;
+    if (!kv_node_has(node->roles, KV_NODE_COORDINATOR)) lacks |= 1u << PLACEMENT_COORDINATOR;
+    return (uint8_t)lacks;
+}
+
 /* A node that was removed has no replicas to speak of; should one show up there yet, it must leave. */
 static void node_see(const struct worker *w, const struct nodes_entry *node, uint32_t at, uint64_t now_ns, struct placement_node *out)
 {
@@ -33,15 +42,16 @@ static void node_see(const struct worker *w, const struct nodes_entry *node, uin
     *out = (struct placement_node){.id = node->id,
                                    .zone = zone_of(w, node, at),
                                    .may_take = gone_ns == 0 && node->state == KV_NODE_UP && !peer_is_full(w->peers, node->id),
+                                   .lacks = lacks_of(node),
                                    .must_leave = leaves || gone_ns >= w->config->coordinator_dead};
 }
 
 /* One that drains counts: its replicas wait for another place, they are not given up. */
-static uint32_t nodes_left(const struct worker *w)
+static uint32_t nodes_left(const struct worker *w, enum kv_node_role role)
 {
     const struct nodes_entry *n;
     uint32_t count = 0;
-    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) count += n->state != KV_NODE_REMOVED;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) count += n->state != KV_NODE_REMOVED && kv_node_has(n->roles, role);
     return count;
 }
 
@@ -64,17 +74,18 @@ static uint64_t zones_of(const struct worker *w, const struct kv_keyspace *k)
 }
 
 /* Busy: somebody is at it, or nobody could be asked. Where an alteration is paused its replicas are right as they are. */
-static void partition_see(const struct worker *w, const struct partition *p, uint32_t left, struct placement_partition *out)
+static void partition_see(const struct worker *w, const struct partition *p, const uint32_t left_of[PLACEMENT_ROLES], struct placement_partition *out)
 {
     const struct descriptor *d = map_descriptor(p);
     const struct kv_keyspace *k = keyspaces_find(w, d->keyspace);
-    *out = (struct placement_partition){.id = p->id, .is_busy = map_leader(p) == 0 || d->frozen_merge != 0 || jobs_are_on(w, p->id)};
+    enum placement_role role = p->id == KV_PARTITION_SYSTEM ? PLACEMENT_COORDINATOR : PLACEMENT_STORAGE;
+    *out = (struct placement_partition){.id = p->id, .role = role, .is_busy = map_leader(p) == 0 || d->frozen_merge != 0 || jobs_are_on(w, p->id)};
     for (uint32_t i = 0; i < d->replica_count; i++) {
         if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;
     }
     bool is_paused = k != NULL && jobs_is_paused(w, KV_JOB_ALTER, k->id);
-    out->wanted = is_paused ? out->count : wanted(w, d->keyspace, left);
+    out->wanted = is_paused ? out->count : wanted(w, d->keyspace, left_of[role]);
     bool is_declared = k != NULL && k->replicas != 0; /* of `default` those that came by hand stay */
     if (!is_declared && out->wanted < out->count) out->wanted = out->count;
     out->zones = is_paused ? 0 : zones_of(w, k);
@@ -105,7 +116,7 @@ static void prefer(struct worker *w, const struct placement_step *s)
     request_start(r);
 }
 
-static void carry_out(struct worker *w, const struct placement_step *s)
+static void ask_place(struct worker *w, const struct placement_step *s)
 {
     const struct partition *p = map_get(w, s->partition);
     const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
@@ -121,23 +132,73 @@ static void carry_out(struct worker *w, const struct placement_step *s)
                                       .reason = kv_str(reasons[s->reason])});
 }
 
+/* A merge's job is about the right one, whose first key is where they meet, and into the left one. */
+static void ask_shape(struct worker *w, const struct shape *shape, const struct shaping_step *s)
+{
+    static const char *const why[] = {"split-load", "split-bytes", "merge"};
+    const struct shaping_partition *p = &shape->partitions[s->at];
+    bool merges = s->reason == SHAPING_MERGE;
+    const struct partition *about = map_at(w, s->at + merges);
+    const struct descriptor *d = map_descriptor(about);
+    JOURNAL(w->journal, main, INFO, "shaping", "partition=%u reason=%s rate=%llu bytes=%llu", p->id, why[s->reason], (unsigned long long)p->load,
+            (unsigned long long)p->bytes);
+    jobs_open(w, &(struct kv_job){.kind = merges ? KV_JOB_MERGE : KV_JOB_SPLIT,
+                                  .partition = about->id,
+                                  .other = merges ? p->id : 0,
+                                  .keyspace = d->keyspace,
+                                  .key = shape_key(w, s),
+                                  .range_epoch = d->range_epoch,
+                                  .reason = kv_str(why[s->reason])});
+}
+
+/* By load from so much on, and until it is half of that: the two would send leaders to and fro. */
+static bool weighs(struct worker *w, const struct shape *s, uint32_t nodes)
+{
+    uint64_t least = nodes * w->config->coordinator_balance_load;
+    w->loads.weighs = s->load_all >= (w->loads.weighs ? least / 2 : least);
+    return w->loads.weighs;
+}
+
 static void look(struct worker *w, uint64_t now_ns)
 {
-    uint32_t count = 0, busy = 0, nodes = 0, left = nodes_left(w);
-    while (map_at(w, count) != NULL) count++;
+    uint32_t busy = 0, nodes = 0, takers = 0;
+    uint32_t left[PLACEMENT_ROLES] = {[PLACEMENT_STORAGE] = nodes_left(w, KV_NODE_STORAGE), [PLACEMENT_COORDINATOR] = nodes_left(w, KV_NODE_COORDINATOR)};
+    if (w->map_is_stale) map_settle(w); /* places in it are good for all of this */
     while (nodes_at(w, nodes) != NULL) nodes++;
     struct placement_node *n = calloc(nodes + 1, sizeof *n);
-    struct placement_partition *p = calloc(count + 1, sizeof *p);
-    struct placement_step steps[STEPS_MAX];
-    for (uint32_t i = 0; n != NULL && i < nodes; i++) node_see(w, nodes_at(w, i), i, now_ns, &n[i]);
-    for (uint32_t i = 0; p != NULL && i < count; i++) {
+    for (uint32_t i = 0; n != NULL && i < nodes; i++) {
+        node_see(w, nodes_at(w, i), i, now_ns, &n[i]);
+        takers += n[i].may_take && (n[i].lacks >> PLACEMENT_STORAGE & 1) == 0;
+    }
+    struct shape s;
+    struct shaping_step shapes[SHAPING_STEPS_MAX];
+    struct placement_step places[STEPS_MAX];
+    struct placement_partition *p = NULL;
+    if (n == NULL || !shape_see(w, takers, now_ns, &s)) goto out; /* no memory, next time */
+    p = calloc(s.count + 1, sizeof *p);
+    if (p == NULL) goto seen;
+    bool is_quiet = !weighs(w, &s, takers);
+    for (uint32_t i = 0; i < s.count; i++) {
         partition_see(w, map_at(w, i), left, &p[i]);
+        if (!is_quiet) p[i].load = s.partitions[i].load;
+        bool is_system = p[i].id == KV_PARTITION_SYSTEM; /* its leader is who knows all loads */
+        p[i].keeps_lead = is_system ? !is_quiet || s.known == 0 : !s.partitions[i].is_known;
         busy += p[i].is_busy;
     }
     uint32_t room = w->config->coordinator_moves > busy ? (uint32_t)w->config->coordinator_moves - busy : 0;
     if (room > STEPS_MAX) room = STEPS_MAX;
-    uint32_t found = n == NULL || p == NULL || room == 0 ? 0 : placement_plan(n, nodes, p, count, SLACK, steps, room);
-    for (uint32_t i = 0; found != UINT32_MAX && i < found; i++) carry_out(w, &steps[i]); /* UINT32_MAX: no memory, next time */
+    /* Splits and merges first: what they concern is not moved meanwhile. */
+    uint32_t shaped = shape_plan(w, &s, now_ns, shapes, room);
+    for (uint32_t i = 0; i < shaped; i++) {
+        p[shapes[i].at].is_busy = true;
+        if (shapes[i].reason == SHAPING_MERGE) p[shapes[i].at + 1].is_busy = true;
+        ask_shape(w, &s, &shapes[i]);
+    }
+    uint32_t placed = room == shaped ? 0 : placement_plan(n, nodes, p, s.count, SLACK, places, room - shaped);
+    for (uint32_t i = 0; placed != UINT32_MAX && i < placed; i++) ask_place(w, &places[i]); /* UINT32_MAX: no memory */
+seen:
+    shape_free(&s);
+out:
     free(n);
     free(p);
 }
@@ -148,6 +209,6 @@ void coordinator_tick(struct worker *w, uint64_t now_ns)
     if (!w->config->coordinator_enabled || nodes_are_one(w) || now_ns < w->coordinate_ns) return;
     w->coordinate_ns = now_ns + KV_SECONDS(1);
     /* A while after it began to lead it has heard of all partitions and all nodes. */
-    bool settled = g != NULL && group_leads(g) && now_ns - g->leader_since_ns > KV_SECONDS(5);
+    bool settled = g != NULL && group_leads(g) && now_ns - g->leader_since_ns > w->config->coordinator_settle;
     if (settled && !w->stopping && !w->poisoned) look(w, now_ns);
 }

@@ -273,7 +273,19 @@ void exec_partition(const struct kv_keyspace *k, uint32_t at, struct descriptor 
     /* The first replica leads by preference; they go round the nodes by partition. */
     for (uint32_t i = 0; i < k->replicas && k->node_count > 0; i++)
         out->replicas[out->replica_count++] = (struct descriptor_replica){
-            .id = i + 1, .node = k->nodes[(out->id + i) % k->node_count], .role = DESCRIPTOR_VOTER};
+            .id = i + 1,
+            .node = k->nodes[(out->id + i) % k->node_count],
+            .role = DESCRIPTOR_VOTER,
+            .store = k->has_stores ? k->stores[(out->id + i) % k->node_count] : 0};
+}
+
+bool exec_partition_list(const struct kv_keyspace *k, uint32_t at, struct kv_buf *out)
+{
+    uint32_t first, end;
+    if (k->kind != KV_KEY_LIST) return true;
+    bucket_range(k, at, &first, &end);
+    descriptor_list_encode(&k->rule, first, end, out);
+    return !out->failed;
 }
 
 static bool bear(struct exec *x, const struct kv_keyspace *k)
@@ -285,10 +297,7 @@ static bool bear(struct exec *x, const struct kv_keyspace *k)
         for (uint32_t r = 0; r < d->replica_count; r++) d->replicas[r].store = x->place->stores[(d->id + r) % k->node_count];
         if (k->kind == KV_KEY_LIST) {
             struct kv_buf list = {0};
-            uint32_t first, end;
-            bucket_range(k, i, &first, &end);
-            descriptor_list_encode(&k->rule, first, end, &list);
-            d->list = list.failed ? kv_slice(NULL, 0) : kv_arena_copy(&x->born_memory, kv_buf_slice(&list));
+            d->list = !exec_partition_list(k, i, &list) ? kv_slice(NULL, 0) : kv_arena_copy(&x->born_memory, kv_buf_slice(&list));
             kv_buf_free(&list);
             if (d->list.data == NULL) break;
         }
@@ -298,10 +307,20 @@ static bool bear(struct exec *x, const struct kv_keyspace *k)
     return false;
 }
 
+static bool refuse_places(struct exec *x, const struct kv_keyspace *k)
+{
+    char list[KV_REPLICAS_MAX * 12] = "";
+    int size = 0;
+    for (uint32_t i = 0; i < k->node_count; i++) size += snprintf(list + size, sizeof list - (size_t)size, "%s%u", i == 0 ? "" : ", ", k->nodes[i]);
+    return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes with the role storage, %u can take some: %s; next: --replicas %u, or add nodes",
+                     k->replicas, k->replicas, k->node_count, list, k->node_count);
+}
+
 static bool check_place(struct exec *x, struct kv_keyspace *k)
 {
-    uint32_t nodes = x->place->node_count;
+    uint32_t nodes = k->has_stores ? k->node_count : x->place->node_count;
     if (k->replicas == 0) k->replicas = nodes < REPLICAS_DEFAULT ? nodes : REPLICAS_DEFAULT;
+    if (k->replicas > nodes && k->has_stores) return refuse_places(x, k);
     if (k->replicas > nodes)
         return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes, the cluster has %u; next: --replicas %u, or add nodes", k->replicas,
                          k->replicas, nodes, nodes);
@@ -310,7 +329,7 @@ static bool check_place(struct exec *x, struct kv_keyspace *k)
         return exec_deny(x, KV_CONDITION, "values of %u bytes are over this cluster's limit of %u (limit.value)", k->value_bytes_max,
                          x->value_bytes_max);
     if (k->dedup_retention_ms == 0) k->dedup_retention_ms = x->place->dedup_retention_ms;
-    memcpy(k->nodes, x->place->nodes, nodes * sizeof k->nodes[0]);
+    if (!k->has_stores) memcpy(k->nodes, x->place->nodes, nodes * sizeof k->nodes[0]);
     k->node_count = nodes;
     return true;
 }
@@ -339,7 +358,7 @@ static void create(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
         return;
     }
     k.first_partition = given + KV_PARTITIONS_DEFAULT + 1;
-    if (!number_buckets(x, &k, arena) || !bear(x, &k)) return;
+    if (!number_buckets(x, &k, arena) || (!k.has_stores && !bear(x, &k))) return; /* place.c */
     struct kv_buf bytes = {0};
     kv_keyspace_encode(&k, &bytes);
     if (bytes.failed) x->failed = KV_IO;

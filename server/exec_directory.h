@@ -24,6 +24,8 @@ bool exec_keyspace_restore(struct exec *x, struct kv_slice name, struct kv_slice
 const struct exec_place *exec_place_read(const struct descriptor *d, struct exec_place *out);
 /* The partition that was number `at` of a keyspace at its creation; its list of labels is left out. */
 void exec_partition(const struct kv_keyspace *k, uint32_t at, struct descriptor *out);
+/* That list, appended to `out`: of one of a list keyspace. False: out of memory. */
+bool exec_partition_list(const struct kv_keyspace *k, uint32_t at, struct kv_buf *out);
 /* How many partitions the command would bring forth, at most: each needs room in the log. */
 uint32_t exec_births_max(enum kv_op op, const struct kv_slice *args, uint32_t arg_count);
 /* The next name of a/names; false: no more. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "client/base/endian.h"
+#include "client/base/mutant.h"
 #include "server/exec_impl.h"
 #include "server/exec_jobs.h"
 
@@ -231,6 +232,7 @@ static bool check_joiner(struct exec *x, struct kv_slice bytes, struct kv_arena 
     if (fault != NULL)
         return exec_deny(x, KV_BAD_ARGUMENT, "address '%.*s' %s; next: set native.host to one that all nodes can reach",
                          (int)j->host.size, j->host.size == 0 ? "" : (const char *)j->host.data, fault);
+    if (j->roles > KV_NODE_ROLES_ALL) return exec_deny(x, KV_BAD_ARGUMENT, "roles %u are not known to this cluster; next: a program of its version", j->roles);
     if (j->port == 0) return exec_deny(x, KV_BAD_ARGUMENT, "native port 0 cannot be dialled; next: set native.port");
     if (j->zone.size > 0 && !kv_name_is_valid(j->zone))
         return exec_deny(x, KV_BAD_ARGUMENT, "zone '%.*s' is no name: a letter, then letters, digits, - _ . up to %d bytes", (int)j->zone.size,
@@ -296,9 +298,12 @@ static void join_again(struct exec *x, struct roll *r, const struct token *t, co
     }
     if (!check_place_of(x, r, j, known->id)) return;
     uint64_t version = r->version;
-    if (!same_place(known, j)) {
+    struct kv_node_info now = *j;
+    if (now.roles == 0) now.roles = known->roles; /* not said: what it had */
+    if (!kv_node_has(now.roles, KV_NODE_GATEWAY)) now.resp = now.resp_cluster = 0;
+    if (!same_place(known, &now)) {
         enum kv_node_state state = known->state;
-        *known = *j;
+        *known = now;
         known->id = t->node;
         known->state = state;
         version = x->version.index;
@@ -317,7 +322,8 @@ static void join_first(struct exec *x, struct roll *r, struct token *t, const st
     if (!make_room(x, r)) return;
     struct kv_node_info *n = &r->nodes[r->count];
     *n = *j;
-    n->id = r->ids[r->count++] = t->node = r->next++;
+    n->id = r->ids[r->count++] = t->node = r->next;
+    r->next += !MUTANT(id_given_twice);
     memcpy(t->key, j->key.data, sizeof t->key);
     if (put_node(x, n) && token_put(x, t) && put_ids(x, r)) reply_roll(x, r, x->version.index);
 }
@@ -353,6 +359,24 @@ void exec_kswelcome(struct exec *x, const struct kv_slice *a, uint32_t n)
 
 /* ---- states ---- */
 
+/* What would be left without the roles that a node has and is not to have any more; NULL: nothing is missing. */
+static const char *missed(const struct roll *r, const struct kv_node_info *node, uint32_t keeps, enum kv_node_state worst)
+{
+    static const struct {
+        enum kv_node_role role;
+        const char *text;
+    } needed[] = {{KV_NODE_STORAGE, "storage, to hold its partitions"},
+                  {KV_NODE_COORDINATOR, "coordinator, to hold partition 0"},
+                  {KV_NODE_GATEWAY, "gateway, to take clients"}};
+    for (size_t k = 0; k < sizeof needed / sizeof needed[0]; k++) {
+        uint32_t i = 0;
+        if (!kv_node_has(node->roles, needed[k].role) || (keeps & (uint32_t)needed[k].role) != 0) continue;
+        while (i < r->count && (r->nodes[i].id == node->id || r->nodes[i].state > worst || !kv_node_has(r->nodes[i].roles, needed[k].role))) i++;
+        if (i == r->count) return needed[k].text;
+    }
+    return NULL;
+}
+
 static bool check_state(struct exec *x, const struct roll *r, const struct kv_node_info *node, enum kv_node_state to)
 {
     uint32_t up = 0, left = 0;
@@ -366,6 +390,23 @@ static bool check_state(struct exec *x, const struct roll *r, const struct kv_no
     if (to == KV_NODE_REMOVED && left == 0) return exec_deny(x, KV_CONDITION, "node %u is the last one of the cluster", node->id);
     if (to == KV_NODE_DRAINING && up == 0)
         return exec_deny(x, KV_CONDITION, "no other node may take the replicas of node %u; next: add one, or kvctl node uncordon", node->id);
+    const char *role = to == KV_NODE_REMOVED    ? missed(r, node, 0, KV_NODE_DRAINING)
+                       : to == KV_NODE_DRAINING ? missed(r, node, KV_NODE_GATEWAY, KV_NODE_UP)
+                                                : NULL;
+    return role == NULL || exec_deny(x, KV_CONDITION, "no node but %u has the role %s; next: add one with it, or start another with it (--role)", node->id, role);
+}
+
+/* What a node says of itself, started with other roles than it had. */
+static bool set_self(struct exec *x, const struct roll *r, struct kv_node_info *node, const struct kv_node_info *said)
+{
+    if (node->state == KV_NODE_REMOVED) return exec_deny(x, KV_CONDITION, "node %u was removed, for good", node->id);
+    if (said->roles == 0 || said->roles > KV_NODE_ROLES_ALL) return exec_deny(x, KV_BAD_ARGUMENT, "roles %u are not known to this cluster", said->roles);
+    const char *role = missed(r, node, said->roles, KV_NODE_CORDONED);
+    if (role != NULL)
+        return exec_deny(x, KV_CONDITION, "no node but %u has the role %s, so it keeps that; next: give it to another first", node->id, role);
+    node->roles = said->roles;
+    node->resp = said->resp;
+    node->resp_cluster = said->resp_cluster;
     return true;
 }
 
@@ -386,12 +427,14 @@ static bool drain_job(struct exec *x, uint32_t id, enum kv_node_state to, bool o
 static void set_state(struct exec *x, const struct kv_slice *a, uint32_t n, struct kv_arena *arena, struct roll *r)
 {
     uint64_t id;
-    enum kv_node_state to;
-    if (!kv_parse_u64(a[0], &id) || id == 0 || id > UINT32_MAX || !kv_node_state_parse(a[1], &to)) {
+    enum kv_node_state to = KV_NODE_UP;
+    struct kv_node_info said;
+    bool is_self = n == 3 && kv_slice_eq(a[1], kv_str(EXEC_NODE_SELF)) && kv_node_decode(a[2], arena, &said) == KV_OK;
+    if (!kv_parse_u64(a[0], &id) || id == 0 || id > UINT32_MAX || (!is_self && !kv_node_state_parse(a[1], &to))) {
         exec_deny(x, KV_BAD_ARGUMENT, "not a node id and one of up, cordoned, draining, removed");
         return;
     }
-    if (n == 3 && !exec_word(a[2], "JOB") && !exec_word(a[2], "FORCE")) {
+    if (!is_self && n == 3 && !exec_word(a[2], "JOB") && !exec_word(a[2], "FORCE")) {
         exec_deny(x, KV_BAD_ARGUMENT, "KSNODE id state [JOB | FORCE]");
         return;
     }
@@ -402,7 +445,9 @@ static void set_state(struct exec *x, const struct kv_slice *a, uint32_t n, stru
         return;
     }
     enum kv_node_state before = node->state;
-    if (before != to) {
+    if (is_self) {
+        if (!set_self(x, r, node, &said) || !put_node(x, node) || !put_ids(x, r)) return;
+    } else if (before != to) {
         if (!check_state(x, r, node, to)) return;
         node->state = to;
         if (!put_node(x, node) || !put_ids(x, r) || !drain_job(x, node->id, to, n == 3, arena)) return;
@@ -446,7 +491,7 @@ bool exec_nodes_in(struct exec *x, const struct kv_slice *zones, uint32_t zone_c
     bool good = roll_load(x, &arena, &r);
     *count = good && !r.entry.live && zone_count == 0 ? x->place->node_count : 0; /* they are not written down yet */
     for (uint32_t i = 0; good && i < r.count; i++)
-        *count += r.nodes[i].state != KV_NODE_REMOVED && is_in(zones, zone_count, r.nodes[i].zone);
+        *count += r.nodes[i].state != KV_NODE_REMOVED && kv_node_has(r.nodes[i].roles, KV_NODE_STORAGE) && is_in(zones, zone_count, r.nodes[i].zone);
     kv_arena_free(&arena);
     return good;
 }

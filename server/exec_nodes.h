@@ -17,6 +17,7 @@
  *
  * Ids are given in order and never again. */
 #define EXEC_ROW_NODES "a/nodes"
+#define EXEC_NODE_SELF "self" /* KSNODE id self Node: what a node says of itself when its roles have changed: roles, Redis ports */
 enum { EXEC_ROW_NODE_BYTES_MAX = 16,
        EXEC_TOKEN_HASH_BYTES = 32,
        EXEC_TOKEN_BYTES = 44,
@@ -27,7 +28,7 @@ struct kv_slice exec_node_row(uint32_t id, char out[EXEC_ROW_NODE_BYTES_MAX]); /
 bool exec_node_ids(struct kv_slice row, uint32_t *next, uint32_t ids[KV_NODES_MAX], uint32_t *count);
 /* For other commands: a draining node is up again; others stay as they are. False: stop. */
 bool exec_node_undrain(struct exec *x, uint32_t id);
-/* Nodes that are not removed, in one of these zones; without zones all. False: stop. */
+/* Nodes that are not removed and have the role storage, in one of these zones; without zones all. False: stop. */
 bool exec_nodes_in(struct exec *x, const struct kv_slice *zones, uint32_t zone_count, uint32_t *count);
 /* NULL: this can be the address that other nodes dial; else what is wrong with it. */
 const char *exec_host_fault(struct kv_slice host);

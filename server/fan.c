@@ -164,12 +164,16 @@ static void fan_finish(struct fan *f)
 
 static void part_send(struct fan_part *p);
 
-/* The first slot from `slot` on that is led here, and all behind it in its partition; from.size 0: none. */
+/* The first slot from `slot` on that is this node's on the cluster face, and all behind it in its partition; from.size 0: none. */
 static void part_begin_led(struct fan_part *p, uint32_t slot)
 {
     const struct worker *w = p->fan->w;
     p->from.size = 0;
-    while (slot < KV_SLOTS && !cluster_face_leads(w, slot)) slot++;
+    while (slot < KV_SLOTS && !cluster_face_leads(w, slot)) {
+        const struct partition *other = map_slot(w, slot);
+        do slot++;
+        while (slot < KV_SLOTS && map_slot(w, slot) == other);
+    }
     if (slot == KV_SLOTS) return;
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)slot, &p->from);
     p->to = map_descriptor(map_slot(w, slot))->to;

@@ -43,14 +43,14 @@ struct gate {
 };
 
 /* Who has what, as the node knows it now; for the cluster face. */
-struct gate_owner {  /* of one hash slot of keyspace `default` */
-    uint32_t leader; /* node id; 0: none is known, or none that this node can reach */
-    bool is_led_here;
+struct gate_owner {    /* of one hash slot of keyspace `default` */
+    uint32_t leader;   /* node id; 0: none is known, or none that this node can reach */
+    bool is_led_here;  /* or where clients who keep to who leads find it: its leader takes none (role gateway), this node stands in */
     bool is_held_here; /* a replica here can answer reads of level `any` */
 };
 struct gate_range { /* slots that always have one leader: a partition's */
     uint16_t first, last;
-    uint32_t leader;                             /* the last one known, whether it can be reached or not; 0: unknown */
+    uint32_t leader;                             /* the last one known, or who stands in for it; whether it can be reached or not; 0: unknown */
     uint64_t epoch;                              /* larger with each change of the leader; 0: unknown */
     uint32_t nodes[KV_REPLICAS_MAX], node_count; /* of the voters, the leader's among them */
 };

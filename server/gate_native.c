@@ -6,6 +6,7 @@
 #include "client/wire/hello.h"
 #include "client/wire/join_token.h"
 #include "client/wire/message.h"
+#include "server/exec_nodes.h"
 #include "server/gate.h"
 #include "server/host.h"
 #include "server/nodes.h"
@@ -177,6 +178,24 @@ static void native_reply(struct gate *g, const struct kv_reply *reply)
     if (channel_pending(n->channel) > 256 << 10) channel_flush(n->channel, g->out);
 }
 
+/* About a node or the cluster, nobody's data: every node answers who shows a client's key, or an operator could not look
+ * at one that takes no clients; and KVMAP tells them where to go. */
+static bool is_administration(enum kv_op op)
+{
+    const struct kv_op_info *info = kv_op_info(op);
+    return info == NULL || info->kind == KV_OP_KIND_A || kv_op_is_directory(op) || op == KV_OP_KVMOVE || op == KV_OP_KVLEAD;
+}
+
+/* With the error that has a client fetch the map: it knows this node by another role. */
+static void refuse_client(struct gate *g, const struct kv_request *r)
+{
+    char text[120];
+    (void)snprintf(text, sizeof text, "node %u takes no clients, it has not the role gateway; next: another node, see kvctl node list",
+                   host_worker(g)->node_id);
+    struct kv_reply reply = {.id = r->id, .err = KV_WRONG_SHARD, .applied = KV_APPLIED_NO, .node = host_worker(g)->node_id, .detail = kv_str(text)};
+    native_reply(g, &reply);
+}
+
 static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
 {
     struct native *n = g->state;
@@ -194,9 +213,16 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
             return KV_OK;
         }
         if (err != KV_OK) return err;
-        if (n->node == 0 && (r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME || r.op == KV_OP_JOBCLAIM || r.op == KV_OP_JOBSTEP || r.op == KV_OP_KVLABELS)) {
+        bool is_nodes_own = r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME || r.op == KV_OP_JOBCLAIM ||
+                            r.op == KV_OP_JOBSTEP || r.op == KV_OP_KVLABELS ||
+                            (r.op == KV_OP_KSNODE && r.arg_count > 2 && kv_slice_eq(r.args[1], kv_str(EXEC_NODE_SELF)));
+        if (n->node == 0 && is_nodes_own) {
             struct kv_reply reply = {.id = r.id, .err = KV_DENIED, .detail = kv_str("only a node asks that, for itself")};
             native_reply(g, &reply);
+            return KV_OK;
+        }
+        if (n->node == 0 && !nodes_takes_clients(host_worker(g)) && !is_administration(r.op)) {
+            refuse_client(g, &r);
             return KV_OK;
         }
         r.roams = n->node == 0;

@@ -98,6 +98,7 @@ struct group {
     bool lost[DESCRIPTOR_REPLICAS_MAX];    /* the replica said it is gone, or was told to be replaced */
     bool refused[DESCRIPTOR_REPLICAS_MAX]; /* a learner whose node would not take the snapshot */
     struct group_scrub scrub;
+    struct load load;
     struct transfer *transfers; /* snapshots being sent (transfer.c) */
 };
 

@@ -148,6 +148,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
 void group_close(struct group *g)
 {
     rest_forget(g);
+    load_end(g);
     transfer_close(g);
     sends_close(g);
     if (g->stalled != NULL) append_free(g->stalled);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/peer.h"
+#include "server/place.h"
 #include "server/request.h"
 #include "server/rest.h"
 
@@ -132,7 +133,20 @@ void group_write(struct group *g, struct request *r)
     r->phase = KV_PHASE_PROPOSE;
     rest_wake(g); /* also for what is refused: member.c may have to find a leader that can take it */
     uint64_t index;
+    struct kv_buf chosen = {0};
+    struct kv_slice args[2];
+    if (c.op == KV_OP_KSCREATE && !place_choose(g, c.args[1], &chosen)) {
+        kv_buf_free(&chosen);
+        request_fail(r, KV_UNAVAILABLE, "no node with the role storage is there to hold its partitions; next: kvctl node list");
+        return;
+    }
+    if (chosen.size > 0) {
+        args[0] = c.args[0];
+        args[1] = kv_buf_slice(&chosen);
+        c.args = args;
+    }
     enum kv_err err = propose(g, &c, false, &index);
+    kv_buf_free(&chosen);
     if (err == KV_NOT_LEADER || err == KV_THROTTLED) {
         request_park(r, err == KV_THROTTLED ? KV_MS(5) : 0);
         return;

@@ -80,6 +80,7 @@ static bool read_now(struct group *g, struct request *r, enum proof proof)
     }
     if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT) {
         if (!proof_holds(g, r, proof, &stale_ms)) return false;
+        (void)load_count(&g->w->loads, &g->load, LOAD_READ); /* of no one key */
         scan_start(g, r, stale_ms);
         return true;
     }
@@ -101,6 +102,7 @@ static bool read_now(struct group *g, struct request *r, enum proof proof)
     }
     if (!proof_holds(g, r, proof, &stale_ms)) return false;
     read_account(r, stale_ms, &reply);
+    if (load_count(&g->w->loads, &g->load, LOAD_READ)) load_sample_request(g, LOAD_READ, r);
     reply.partition = g->id;
     reply.range_epoch = g->descriptor.range_epoch;
     reply.node = g->w->node_id;

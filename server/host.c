@@ -7,6 +7,7 @@
 #include "server/auth.h"
 #include "server/cluster_face.h"
 #include "server/keyspaces.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/request.h"
 
@@ -107,6 +108,12 @@ static void on_close(struct env_conn *s, enum kv_err err)
     if (c->gate.pending == 0 && !c->is_dirty) conn_free(c);
 }
 
+/* Who knows no other node, and cannot be told of one: what was read of it is answered, then it is closed. */
+static bool is_leaving(const struct conn *c)
+{
+    return c->h->stopping && c->gate.ops != &gate_native;
+}
+
 /* Feeds the gate; what it leaves waits in `in`. */
 static void conn_feed(struct conn *c, struct kv_slice bytes)
 {
@@ -128,7 +135,7 @@ static void conn_feed(struct conn *c, struct kv_slice bytes)
     c->blocked = err == KV_BUSY;
     if (err != KV_OK && err != KV_BUSY) c->gate.closing = true;
     if (c->in.failed) c->gate.closing = true;
-    bool want = !c->blocked && !c->gate.closing;
+    bool want = !c->blocked && !c->gate.closing && !is_leaving(c);
     if (want != c->reading && c->open) {
         c->reading = want;
         env->ops->read(env, &c->socket, want);
@@ -164,7 +171,7 @@ static void write_done(struct env_write *write, enum kv_err err)
     }
     kv_buf_clear(&c->sending);
     kv_buf_shrink(&c->sending, 64 << 10);
-    bool more = c->out.size > 0 || c->blocked || c->gate.closing; /* else a turn would find nothing to do */
+    bool more = c->out.size > 0 || c->blocked || c->gate.closing || is_leaving(c); /* else a turn would find nothing to do */
     if (err != KV_OK) conn_close(c);
     else if (!c->dead && more) host_touch(&c->gate);
 }
@@ -185,7 +192,7 @@ static void conn_flush(struct conn *c)
         write_next(c);
     }
     if (c->out.failed) conn_close(c);
-    else if (c->gate.closing && c->gate.pending == 0 && !c->writing && c->out.size == 0) conn_close(c);
+    else if ((c->gate.closing || (is_leaving(c) && !c->blocked)) && c->gate.pending == 0 && !c->writing && c->out.size == 0) conn_close(c);
 }
 
 void host_flush(struct host *h)
@@ -401,7 +408,7 @@ enum kv_err host_listen(struct host *h, char *why, size_t why_size)
     addr_set(&h->fronts[2].addr, c->resp_host, c->resp_cluster_port);
     for (int i = 0; i < FRONTS; i++) {
         const struct env_addr *addr = &h->fronts[i].addr;
-        if (addr->port == 0) continue;
+        if (addr->port == 0 || (i > 0 && !nodes_takes_clients(h->w))) continue;
         enum kv_err err = h->w->env->ops->listen(h->w->env, &h->fronts[i].listener, addr);
         if (err != KV_OK) {
             snprintf(why, why_size, "cannot listen on %s port %u: %s", addr->host, addr->port,
@@ -445,6 +452,10 @@ void host_stop(struct host *h)
         if (h->fronts[i].listening) h->w->env->ops->unlisten(h->w->env, &h->fronts[i].listener);
     for (struct conn *c = h->conns; c != NULL; c = c->next) {
         if (!c->dead && c->gate.ops == &gate_native) gate_native_drain(&c->gate);
+        if (is_leaving(c) && c->open && c->reading) {
+            c->reading = false;
+            h->w->env->ops->read(h->w->env, &c->socket, false);
+        }
         host_touch(&c->gate);
     }
 }

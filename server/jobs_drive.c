@@ -79,10 +79,10 @@ static void ask_move(struct jobs *jobs, struct run *run, const struct kv_job *j,
 }
 
 /* A node that will not be there, or is to lose what it has, is no place for what the coordinator moves by itself. */
-static bool is_no_place(const struct worker *w, uint32_t node, uint64_t now_ns)
+static bool is_no_place(const struct worker *w, uint32_t node, uint32_t partition, uint64_t now_ns)
 {
     const struct nodes_entry *n = nodes_find(w, node);
-    if (n == NULL || n->state == KV_NODE_REMOVED || n->state == KV_NODE_DRAINING) return true;
+    if (n == NULL || n->state == KV_NODE_REMOVED || n->state == KV_NODE_DRAINING || !nodes_may_hold(w, node, partition)) return true;
     return node != w->node_id && peer_gone_ns(w->peers, node, now_ns) >= w->config->coordinator_dead;
 }
 
@@ -115,9 +115,15 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
     struct replicas r = replicas_of(d, j);
     bool is_met = !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
     bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S);
-    bool gives_up = j->automatic && j->to != 0 && (is_no_place(w, j->to, now_ns) || is_fruitless);
+    bool gives_up = j->automatic && j->to != 0 && (is_no_place(w, j->to, j->partition, now_ns) || is_fruitless);
     if (!j->automatic && (is_unknown(w, j->from) || is_unknown(w, j->to))) {
         jobs_end(jobs, run, j, KV_JOB_FAILED, KV_NOT_FOUND, "the cluster has no such node; next: kvctl node list");
+        return;
+    }
+    if (!j->automatic && j->to != 0 && !r.joint && !r.learner && !is_met && !nodes_may_hold(w, j->to, j->partition)) {
+        jobs_end(jobs, run, j, KV_JOB_FAILED, KV_CONDITION,
+                 j->partition == KV_PARTITION_SYSTEM ? "that node has not the role coordinator; next: kvctl node list"
+                                                     : "that node has not the role storage; next: kvctl node list");
         return;
     }
     if (is_met || (r.learner && MUTANT(job_done_early))) {
@@ -223,7 +229,7 @@ static bool has_place(const struct worker *w, const struct descriptor *d)
 {
     const struct nodes_entry *n;
     for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++)
-        if (n->state == KV_NODE_UP && !holds(d, n->id)) return true;
+        if (n->state == KV_NODE_UP && kv_node_has(n->roles, nodes_role_for(d->id)) && !holds(d, n->id)) return true;
     return false;
 }
 

@@ -184,11 +184,14 @@ static void ask(struct dialled *d)
     struct join *j = d->j;
     const struct config *c = j->o.config;
     struct kv_buf node = {0}, frame = {0};
+    uint32_t roles = config_roles(c);
+    bool opens = kv_node_has(roles, KV_NODE_GATEWAY);
     struct kv_node_info self = {.id = UINT32_MAX, /* not known yet */
                                 .host = kv_str(c->native_host),
                                 .port = (uint16_t)c->native_port,
-                                .resp = (uint16_t)c->resp_port,
-                                .resp_cluster = (uint16_t)c->resp_cluster_port,
+                                .resp = opens ? (uint16_t)c->resp_port : 0,
+                                .resp_cluster = opens ? (uint16_t)c->resp_cluster_port : 0,
+                                .roles = roles,
                                 .key = kv_slice(j->o.identity->public_key, CHANNEL_KEY_BYTES),
                                 .zone = kv_str(c->node_zone)};
     kv_node_encode(&self, &node);

@@ -131,9 +131,10 @@ static bool reads_its_own(const struct worker *w)
     return g != NULL && g->applied > 0 && !g->installing && !g->rowless;
 }
 
-void keyspaces_tell(struct worker *w)
+void keyspaces_tell(struct worker *w, uint32_t node)
 {
     const struct keyspaces *k = w->keyspaces;
+    if (!keyspaces_are_known(w)) return;
     struct kv_buf *bytes = calloc(k->count, sizeof *bytes);
     struct kv_slice *slices = calloc(k->count, sizeof *slices);
     struct peer_directory d = {.version = k->directory, .next = k->next_id, .keyspaces = slices};
@@ -143,7 +144,7 @@ void keyspaces_tell(struct worker *w)
         good = !bytes[i].failed;
         slices[d.count++] = kv_buf_slice(&bytes[i]);
     }
-    if (good) peers_send_directory(w->peers, &d); /* else again with the next change, or link */
+    if (good) peers_send_directory(w->peers, node, &d); /* else again with the next change, or link */
     for (uint32_t i = 1; bytes != NULL && i < k->count; i++) kv_buf_free(&bytes[i]);
     free(bytes);
     free(slices);
@@ -152,7 +153,7 @@ void keyspaces_tell(struct worker *w)
 void keyspaces_learn(struct worker *w, const struct peer_directory *d)
 {
     struct keyspaces *k = w->keyspaces, fresh = {.next_id = d->next, .directory = d->version};
-    if (reads_its_own(w) || d->version < k->directory) return;
+    if (reads_its_own(w) || d->version < k->directory || (k->known && d->version == k->directory && d->next == k->next_id)) return;
     fresh.list = kv_arena_alloc(&fresh.memory, (d->count + 1) * sizeof *fresh.list);
     bool good = fresh.list != NULL;
     if (good) fresh.list[fresh.count++] = exec_keyspace_default;

@@ -10,9 +10,10 @@ void keyspaces_destroy(struct keyspaces *k);
 
 /* From the rows: partition 0 was opened, restored from a snapshot, or one of its commands changed them. */
 void keyspaces_load(struct worker *w);
-/* A node without a replica of partition 0 is told by who leads it. */
+/* A node without a replica of partition 0 is told by who leads it, on each change and now and then; and by any other that
+ * knows them when a link comes up, since partition 0 may have no leader then. */
 struct peer_directory;
-void keyspaces_tell(struct worker *w);
+void keyspaces_tell(struct worker *w, uint32_t node); /* node 0: all others */
 void keyspaces_learn(struct worker *w, const struct peer_directory *d);
 /* Its replica of partition 0 is whole and has applied something, or it was told. */
 bool keyspaces_are_known(const struct worker *w);

@@ -74,6 +74,8 @@ static int usage(void)
                  "--log-level and KVD_LOG_LEVEL. --bootstrap: the first start of a new cluster.\n"
                  "--join HOST:PORT --token TOKEN: become one more node of a cluster (`kvctl node token`);\n"
                  "needed once. Exit code 5: it was refused, and asking again would not help.\n"
+                 "--role storage,coordinator,gateway: what the node is for, any of these (all): to hold data, to\n"
+                 "hold the cluster's own partition 0, to take clients.\n"
                  "\n"
                  "example: kvd --node-data /var/lib/kvd --resp-port 6379\n",
                  stdout) < 0;
@@ -109,8 +111,10 @@ static enum kv_err option_set(struct config *c, const char *option, const char *
 {
     char name[64];
     size_t size = strcspn(option, "=");
-    const char *key = option_is(option, "--join") ? "cluster.join" : option_is(option, "--token") ? "cluster.token"
-                                                                                                  : NULL;
+    const char *key = option_is(option, "--join")    ? "cluster.join"
+                      : option_is(option, "--token") ? "cluster.token"
+                      : option_is(option, "--role")  ? "node.roles"
+                                                     : NULL;
     if (key == NULL && size < sizeof name) {
         memcpy(name, option, size);
         name[size] = '\0';

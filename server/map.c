@@ -323,7 +323,7 @@ void map_tick(struct worker *w, uint64_t now_ns)
         }
         g->is_to_tell = false;
         if (!group_leads(g)) continue;
-        if (g->id == KV_PARTITION_SYSTEM) keyspaces_tell(w);
+        if (g->id == KV_PARTITION_SYSTEM) keyspaces_tell(w, 0);
         tell(g, &bytes);
         told++;
     }
@@ -389,6 +389,7 @@ void map_free(struct worker *w)
     void *v;
     while (kv_map_next(&w->partitions, &cursor, &id, &v)) {
         free(((struct partition *)v)->told);
+        load_report_free(((struct partition *)v)->load);
         free(v);
     }
     kv_map_free(&w->partitions);

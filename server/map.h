@@ -25,6 +25,7 @@ struct partition {
     uint32_t leader;         /* likewise: its node; 0: unknown */
     uint64_t term;           /* of that leader */
     bool has_ended;          /* what was told of it was overtaken by who holds all of its keys since: a merge */
+    struct load_report *load; /* as its leader told who leads partition 0; NULL: never. Owned */
     struct line line;
 };
 

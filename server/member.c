@@ -80,8 +80,28 @@ static void propose(struct group *g, struct descriptor *d, const char *step)
         JOURNAL(g->w->journal, raft, INFO, "member-change", "group=%u step=%s conf_epoch=%u", g->id, step, d->conf_epoch);
 }
 
-static void leave_joint(struct group *g)
+static bool is_outgoing(const struct group *g)
 {
+    int at = replica_at(g, g->replica);
+    return at >= 0 && g->descriptor.replicas[at].role == DESCRIPTOR_VOTER_OUTGOING;
+}
+
+/* The only voter makes way for another one. Were it to go on by itself, that one would hold an entry that it can never know to be
+ * committed, since the vote it needs for that is gone. The next leader finds everything in the descriptor. */
+static void hand_over_to_incoming(struct group *g)
+{
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
+        if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER_INCOMING &&
+            raft_transfer(g->raft, g->descriptor.replicas[i].id, env_now_ns(g->w->env)) == RAFT_OK)
+            group_touch(g);
+}
+
+static void leave_joint(struct group *g, const struct raft_status *s)
+{
+    if (is_outgoing(g) && s->conf.voter_count == 1) {
+        hand_over_to_incoming(g);
+        return;
+    }
     struct descriptor d = g->descriptor;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < d.replica_count; i++) {
@@ -168,11 +188,18 @@ static bool raise_learner(struct group *g, const struct raft_status *s, uint32_t
         propose(g, &d, "renew-learner");
         return true;
     }
-    if (!is_caught_up(s, l->id)) return false;
+    if (!is_caught_up(s, l->id) && !MUTANT(move_in_one_step)) return false;
     int goes = predecessor(&d, l);
-    if (goes >= 0 && d.replicas[goes].id == g->replica) return lead_elsewhere(g);
+    if (goes >= 0 && d.replicas[goes].id == g->replica && s->conf.voter_count > 1) return lead_elsewhere(g); /* alone: once the other votes */
     l->role = DESCRIPTOR_VOTER_INCOMING;
     l->succeeds = 0;
+    if (MUTANT(move_in_one_step) && goes >= 0) {
+        l->role = DESCRIPTOR_VOTER;
+        d.replicas[goes] = *l;
+        d.replica_count--;
+        propose(g, &d, "swap");
+        return true;
+    }
     if (goes >= 0) d.replicas[goes].role = DESCRIPTOR_VOTER_OUTGOING;
     propose(g, &d, "joint");
     return true;
@@ -269,6 +296,9 @@ static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t f
     if (from != 0 && goes < 0) return KV_NOT_FOUND;
     *why = "another replica is on its way to take that one's place";
     if (goes >= 0 && successor(d, (uint32_t)goes) >= 0) return KV_CONDITION;
+    *why = g->id == KV_PARTITION_SYSTEM ? "that node has not the role coordinator; next: kvctl node list"
+                                        : "that node has not the role storage; next: kvctl node list";
+    if (!nodes_may_hold(g->w, to, g->id)) return KV_CONDITION;
     *why = "this partition's leader is not connected to that node";
     if (!peer_connected(g->w->peers, to) && to != g->w->node_id) return KV_CONDITION;
     *why = "it has as many replicas as there may be";
@@ -350,15 +380,15 @@ void member_move(struct group *g, struct request *r)
     kv_buf_free(&value);
 }
 
-/* A leader without room would refuse what the others can hold. */
+/* A leader without room would refuse what the others can hold, one without the role is about to leave. */
 static bool give_away(struct group *g, const struct raft_status *s, uint64_t now_ns)
 {
-    if (!store_is_full(g->w->store)) return false;
+    if (!store_is_full(g->w->store) && nodes_may_hold(g->w, g->w->node_id, g->id)) return false;
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
         const struct descriptor_replica *r = &g->descriptor.replicas[i];
         const struct raft_peer_status *p = peer_of(s, r->id);
         if (r->role != DESCRIPTOR_VOTER || r->id == g->replica || p == NULL || !p->active || p->match + 64 < s->last ||
-            !peer_connected(g->w->peers, r->node) || peer_is_full(g->w->peers, r->node))
+            !peer_connected(g->w->peers, r->node) || peer_is_full(g->w->peers, r->node) || !nodes_may_hold(g->w, r->node, g->id))
             continue;
         raft_transfer(g->raft, r->id, now_ns);
         group_touch(g);
@@ -375,7 +405,7 @@ static const struct descriptor_replica *preferred(const struct group *g)
         if (g->descriptor.replicas[i].role == DESCRIPTOR_VOTER) first = &g->descriptor.replicas[i];
     bool can = first != NULL && first->id != g->replica &&
                successor(&g->descriptor, (uint32_t)(first - g->descriptor.replicas)) < 0 && peer_connected(g->w->peers, first->node) &&
-               !peer_is_full(g->w->peers, first->node);
+               !peer_is_full(g->w->peers, first->node) && nodes_may_hold(g->w, first->node, g->id);
     return can ? first : NULL;
 }
 
@@ -383,7 +413,7 @@ bool member_wants(const struct group *g)
 {
     for (uint32_t i = 0; i < g->descriptor.replica_count; i++)
         if (g->lost[i] || g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) return true;
-    return preferred(g) != NULL;
+    return preferred(g) != NULL || !nodes_may_hold(g->w, g->w->node_id, g->id);
 }
 
 static void give_back(struct group *g, const struct raft_status *s, uint64_t now_ns)
@@ -400,6 +430,6 @@ static void give_back(struct group *g, const struct raft_status *s, uint64_t now
 void member_tick(struct group *g, const struct raft_status *s)
 {
     if (g->w->stopping || g->lead_index == 0 || g->applied < g->lead_index || s->conf_pending || s->transferring) return;
-    if (descriptor_is_joint(&g->descriptor)) leave_joint(g);
+    if (descriptor_is_joint(&g->descriptor)) leave_joint(g, s);
     else if ((g->descriptor.frozen_merge != 0 || !step(g, s)) && !give_away(g, s, env_now_ns(g->w->env))) give_back(g, s, env_now_ns(g->w->env));
 }

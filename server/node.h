@@ -7,6 +7,8 @@
 #include "server/clock.h"
 #include "server/exec.h"
 #include "server/gate.h"
+#include "server/load.h"
+#include "server/pace.h"
 #include "server/worker.h"
 #include "storage/command.h"
 
@@ -55,6 +57,7 @@ struct worker {
     uint64_t event_now_ns, event_wall_ms; /* 0: not looked at yet */
     bool in_turn;
     struct env_timer tick;
+    struct pace pace; /* limit.service_rate */
     uint64_t checkpoints_seen;
 
     struct peers *peers;
@@ -90,8 +93,11 @@ struct worker {
     struct kv_arena arena; /* of the command being applied */
 
     struct worker_job *jobs;
+    struct loads loads;
     uint64_t told_ns;       /* when all nodes were last told of all partitions led here */
     uint64_t coordinate_ns; /* not before this (coordinator.c) */
+    uint64_t place_ns;      /* likewise (place.c) */
+    uint64_t placed;        /* all partitions of keyspaces are there as of this state of partition 0; 0: to be looked at */
     bool woken;             /* parked requests are due now */
     bool stopping, host_stopped, closing, poisoned, yielded;
     uint64_t stop_deadline_ns;

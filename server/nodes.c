@@ -6,13 +6,15 @@
 #include "client/base/endian.h"
 #include "client/base/hash.h"
 #include "client/base/text.h"
+#include "client/wire/resp.h"
 #include "server/exec_nodes.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/peer.h"
 #include "server/request.h"
 
-enum { SEED_RETRY_MS = 1000 };
+enum { SEED_RETRY_MS = 1000,
+       ROLES_RETRY_S = 10 };
 
 struct nodes {
     struct worker *w;
@@ -20,6 +22,9 @@ struct nodes {
     uint64_t serial;
     uint64_t seed_ns; /* not asked for the first rows before this */
     bool seeding;
+    uint32_t roles;  /* that this node was started with; 0: all */
+    uint64_t say_ns; /* partition 0 is not asked to write them down before this */
+    bool is_saying;
     /* What is being written to the disk. */
     struct disk_request save;
     struct membership saving;
@@ -41,6 +46,17 @@ const struct nodes_entry *nodes_find(const struct worker *w, uint32_t id)
     for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++)
         if (n->id == id) return n;
     return NULL;
+}
+
+bool nodes_may_hold(const struct worker *w, uint32_t id, uint32_t partition)
+{
+    const struct nodes_entry *n = nodes_find(w, id);
+    return n == NULL || kv_node_has(n->roles, nodes_role_for(partition));
+}
+
+bool nodes_takes_clients(const struct worker *w)
+{
+    return kv_node_has(w->nodes->roles, KV_NODE_GATEWAY);
 }
 
 bool nodes_are_one(const struct worker *w)
@@ -246,6 +262,14 @@ done:
 
 /* ---- life ---- */
 
+/* Who takes no clients opens no Redis ports. */
+static void ports_set(struct nodes_entry *n, uint16_t resp, uint16_t resp_cluster)
+{
+    bool opens = kv_node_has(n->roles, KV_NODE_GATEWAY);
+    n->resp = opens ? resp : 0;
+    n->resp_cluster = opens ? resp_cluster : 0;
+}
+
 /* The list in the configuration, in order of the ids; or this node alone. */
 static void from_config(struct worker *w, struct membership *m)
 {
@@ -254,17 +278,16 @@ static void from_config(struct worker *w, struct membership *m)
         const struct config_node *x = &c->nodes[i];
         uint32_t at = m->count++;
         for (; at > 0 && m->list[at - 1].id > x->id; at--) m->list[at] = m->list[at - 1];
-        m->list[at] = (struct nodes_entry){.id = x->id, .native = x->native, .resp = x->resp, .resp_cluster = x->resp_cluster};
+        m->list[at] = (struct nodes_entry){.id = x->id, .native = x->native, .roles = x->roles};
+        ports_set(&m->list[at], x->resp, x->resp_cluster);
         memcpy(m->list[at].host, x->host, sizeof m->list[at].host);
         memcpy(m->list[at].key, x->key, sizeof m->list[at].key);
         if (x->id == w->node_id) memcpy(m->list[at].zone, c->node_zone, KV_NAME_BYTES_MAX);
     }
     if (m->count > 0) return;
     struct nodes_entry *self = &m->list[m->count++];
-    *self = (struct nodes_entry){.id = w->node_id,
-                                 .native = (uint16_t)c->native_port,
-                                 .resp = (uint16_t)c->resp_port,
-                                 .resp_cluster = (uint16_t)c->resp_cluster_port};
+    *self = (struct nodes_entry){.id = w->node_id, .native = (uint16_t)c->native_port, .roles = config_roles(c)};
+    ports_set(self, (uint16_t)c->resp_port, (uint16_t)c->resp_cluster_port);
     memcpy(self->host, c->native_host, sizeof self->host - 1);
     memcpy(self->zone, c->node_zone, KV_NAME_BYTES_MAX);
     memcpy(self->key, w->o.identity->public_key, sizeof self->key);
@@ -283,10 +306,19 @@ enum kv_err nodes_create(struct worker *w, char *why, size_t why_size)
         return KV_CONFLICT;
     }
     n->saved = n->m.version;
-    if (err != KV_NOT_FOUND) return err;
-    n->m = (struct membership){.node = w->node_id};
-    from_config(w, &n->m);
-    return KV_OK;
+    if (err != KV_NOT_FOUND && err != KV_OK) return err;
+    bool is_new = err == KV_NOT_FOUND;
+    if (is_new) {
+        n->m = (struct membership){.node = w->node_id};
+        from_config(w, &n->m);
+    }
+    const struct nodes_entry *self = nodes_find(w, w->node_id);
+    n->roles = config_roles(w->config);
+    if (n->roles == 0 && self != NULL) n->roles = self->roles;
+    if (!is_new || n->m.count > 1 || (kv_node_has(n->roles, KV_NODE_STORAGE) && kv_node_has(n->roles, KV_NODE_COORDINATOR))) return KV_OK;
+    (void)snprintf(why, why_size, "node.roles: %s, but a node that is alone holds everything, it needs storage and coordinator; next: cluster.join, or give it both",
+                   w->config->node_roles);
+    return KV_BAD_ARGUMENT;
 }
 
 void nodes_destroy(struct nodes *n)
@@ -299,8 +331,10 @@ void nodes_destroy(struct nodes *n)
 static void changed(struct worker *w)
 {
     const struct nodes_entry *self = nodes_find(w, w->node_id);
+    char roles[KV_NODE_ROLES_TEXT_BYTES] = "";
+    if (self != NULL) kv_node_roles_text(self->roles, roles);
     w->nodes->serial++;
-    JOURNAL(w->journal, peer, INFO, "nodes", "version=%llu count=%u", (unsigned long long)w->nodes->m.version, w->nodes->m.count);
+    JOURNAL(w->journal, peer, INFO, "nodes", "version=%llu count=%u roles=%s", (unsigned long long)w->nodes->m.version, w->nodes->m.count, roles);
     if (self != NULL && self->state == KV_NODE_REMOVED)
         JOURNAL(w->journal, peer, ERROR, "removed", "node=%u action=\"stop it; to come back it needs a fresh key and a new token\"",
                 w->node_id);
@@ -400,6 +434,57 @@ static void seed(struct worker *w, uint64_t now_ns)
     kv_buf_free(&bytes);
 }
 
+/* ---- the roles of this node ---- */
+
+static void said(struct request *r, const struct kv_reply *reply)
+{
+    struct nodes *n = r->owner;
+    struct kv_slice in = reply->value;
+    struct resp_value v = {.type = RESP_NULL};
+    n->is_saying = false;
+    if (in.size > 0) (void)resp_next(&in, SIZE_MAX, &v);
+    if (reply->err == KV_OK && v.type != RESP_ERROR) return;
+    struct kv_slice why = v.type == RESP_ERROR ? v.text : reply->detail;
+    n->say_ns = env_now_ns(n->w->env) + (v.type == RESP_ERROR ? KV_SECONDS(ROLES_RETRY_S) : KV_MS(SEED_RETRY_MS));
+    JOURNAL(n->w->journal, peer, WARN, "roles-refused", "err=%s why=\"%.*s\"", kv_err_name(reply->err),
+            (int)(why.size < 160 ? why.size : 160), why.size == 0 ? "" : (const char *)why.data);
+}
+
+static uint32_t all_of(uint32_t roles)
+{
+    return roles == 0 ? KV_NODE_ROLES_ALL : roles;
+}
+
+/* The node was started with others than the rows say. They are what counts for its replicas; it goes on asking. */
+static void say_roles(struct worker *w, uint64_t now_ns)
+{
+    struct nodes *n = w->nodes;
+    const struct nodes_entry *self = nodes_find(w, w->node_id);
+    if (config_roles(w->config) == 0 || n->m.version == 0 || self == NULL || self->state == KV_NODE_REMOVED || all_of(self->roles) == all_of(n->roles) || n->is_saying ||
+        now_ns < n->say_ns || w->stopping || w->poisoned)
+        return;
+    struct nodes_entry now = *self;
+    struct kv_buf bytes = {0};
+    char id[16];
+    now.roles = all_of(n->roles);
+    ports_set(&now, (uint16_t)w->config->resp_port, (uint16_t)w->config->resp_cluster_port);
+    struct kv_node_info info = info_of(&now);
+    kv_node_encode(&info, &bytes);
+    n->say_ns = now_ns + KV_MS(SEED_RETRY_MS);
+    struct request *r = bytes.failed ? NULL : request_make(w);
+    (void)snprintf(id, sizeof id, "%u", w->node_id);
+    struct kv_slice args[3] = {kv_str(id), kv_str(EXEC_NODE_SELF), kv_buf_slice(&bytes)};
+    if (r != NULL) {
+        r->done = said;
+        r->owner = n;
+        r->internal = true;
+        r->body = (struct kv_request){.op = KV_OP_KSNODE, .args = args, .arg_count = 3, .keyspace = KV_KEYSPACE_SYSTEM};
+        n->is_saying = true;
+        request_start(r); /* keeps what it needs of the arguments */
+    }
+    kv_buf_free(&bytes);
+}
+
 /* ---- to the disk ---- */
 
 static void save_run(struct disk_request *q)
@@ -433,5 +518,6 @@ static void save(struct worker *w)
 void nodes_tick(struct worker *w)
 {
     seed(w, env_now_ns(w->env));
+    say_roles(w, env_now_ns(w->env));
     save(w);
 }

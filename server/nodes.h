@@ -25,7 +25,7 @@ struct nodes_entry {
     uint16_t native, resp, resp_cluster;
     uint8_t key[32];
     char zone[KV_NAME_BYTES_MAX + 1];
-    uint32_t roles;
+    uint32_t roles; /* bits of enum kv_node_role; 0: all */
     enum kv_node_state state;
 };
 
@@ -36,14 +36,22 @@ void nodes_destroy(struct nodes *n);
 /* In ascending order, removed ones too; NULL at the end. Valid until the next turn. */
 const struct nodes_entry *nodes_at(const struct worker *w, uint32_t index);
 const struct nodes_entry *nodes_find(const struct worker *w, uint32_t id); /* NULL: never heard of */
-bool nodes_are_one(const struct worker *w);                                /* this node is all there is: nobody else joined yet */
-uint64_t nodes_serial(const struct worker *w);                             /* another whenever the list is */
-void nodes_put(const struct worker *w, struct kv_buf *out);                /* an encoded Map, for other nodes */
+/* Whether replicas of that partition belong on that node, by its roles; an unknown one is given the benefit of the doubt. */
+bool nodes_may_hold(const struct worker *w, uint32_t id, uint32_t partition);
+bool nodes_takes_clients(const struct worker *w); /* this one, as it was started: the rows may not say so yet */
+static inline enum kv_node_role nodes_role_for(uint32_t partition)
+{
+    return partition == KV_PARTITION_SYSTEM ? KV_NODE_COORDINATOR : KV_NODE_STORAGE;
+}
+bool nodes_are_one(const struct worker *w);                 /* this node is all there is: nobody else joined yet */
+uint64_t nodes_serial(const struct worker *w);              /* another whenever the list is */
+void nodes_put(const struct worker *w, struct kv_buf *out); /* an encoded Map, for other nodes */
 uint64_t nodes_version(const struct worker *w);
 
 void nodes_load(struct worker *w);                          /* rows of partition 0 may have changed */
 void nodes_told(struct worker *w, struct kv_slice encoded); /* by another node */
-/* Writes the first rows where this node leads partition 0, and what is new to the disk. */
+/* Writes the first rows where this node leads partition 0, and what is new to the disk; has the rows say with which roles
+ * this node was started. */
 void nodes_tick(struct worker *w);
 
 /* How many replicas of partitions that this node knows of are on that node. */

@@ -35,6 +35,7 @@ struct peer {
     void *channel_memory;
     struct channel *channel;
     struct kv_buf batch; /* parts of this turn's frame */
+    bool has_directory;  /* among them is one: of two, a reader would make one of all their keyspaces */
     struct kv_buf out;   /* sealed, for the socket */
     struct kv_buf encode;
     struct kv_map forwards; /* id -> struct request */
@@ -331,6 +332,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
         request_wake(w);
         map_tell_again(w);
         send_nodes(peer);
+        keyspaces_tell(w, peer->node.id);
     }
     link_write(peer);
     struct kv_slice frame;
@@ -534,6 +536,7 @@ void peers_tick(struct peers *p, uint64_t now_ns)
 
 static void seal_batch(struct peer *peer)
 {
+    peer->has_directory = false;
     if (peer->batch.size == 0) return;
     if (peer->state == LINK_UP && !peer->batch.failed) {
         uint8_t kind = KV_FRAME_PEER;
@@ -583,10 +586,10 @@ void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l)
     if (peer != NULL) peer_put_lost(&peer->batch, l);
 }
 
-void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica)
+void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     struct peer *peer = ready_peer(p, node);
-    if (peer != NULL) peer_put_birth(&peer->batch, descriptor, replica);
+    if (peer != NULL) peer_put_birth(&peer->batch, descriptor, replica, founds);
 }
 
 uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns)
@@ -603,11 +606,15 @@ uint64_t peer_birthmark(const struct peers *p, uint32_t node)
                                                                   : 0;
 }
 
-void peers_send_directory(struct peers *p, const struct peer_directory *d)
+void peers_send_directory(struct peers *p, uint32_t node, const struct peer_directory *d)
 {
     for (uint32_t i = 0; i < p->count; i++) {
+        if (node != 0 && p->list[i]->node.id != node) continue;
         struct peer *peer = ready_peer(p, p->list[i]->node.id);
-        if (peer != NULL) peer_put_directory(&peer->batch, d);
+        if (peer != NULL && peer->has_directory) seal_batch(peer);
+        if (peer == NULL || peer->state != LINK_UP) continue;
+        peer_put_directory(&peer->batch, d);
+        peer->has_directory = true;
     }
 }
 
@@ -641,6 +648,12 @@ const struct kv_choice *peer_choice(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = find(p, node);
     return peer != NULL && peer->state == LINK_UP ? &peer->choice : NULL;
+}
+
+void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l)
+{
+    struct peer *peer = ready_peer(p, node);
+    if (peer != NULL) peer_put_load(&peer->batch, l);
 }
 
 bool peer_connected(const struct peers *p, uint32_t node)
@@ -745,10 +758,10 @@ static void got_lost(void *context, const struct peer_lost *l)
     else member_lost(g, l->replica);
 }
 
-static void got_birth(void *context, struct kv_slice descriptor, raft_id replica)
+static void got_birth(void *context, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     struct receiver *v = context;
-    birth_receive(v->p->w, descriptor, replica);
+    birth_receive(v->p->w, descriptor, replica, founds);
 }
 
 /* Its log is here, and its parent has still to apply its birth again; not for ever, as that may never come. */
@@ -814,6 +827,11 @@ static void got_merge(void *context, const struct peer_merge *m)
     merge_receive(v->p->w, v->peer->node.id, m);
 }
 
+static void got_load(void *context, const struct peer_load *l)
+{
+    load_learn(((struct receiver *)context)->p->w, l);
+}
+
 static void got_snapshot(void *context, const struct peer_snapshot *s)
 {
     struct receiver *v = context;
@@ -824,7 +842,7 @@ enum kv_err peer_receive(struct peers *p, uint32_t node, struct kv_slice bytes, 
 {
     struct receiver v = {p, find(p, node), reply};
     if (v.peer == NULL) return KV_AUTH;
-    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge};
+    struct peer_reader reader = {.context = &v, .beat = got_beat, .lost = got_lost, .birth = got_birth, .raft = got_raft, .snapshot = got_snapshot, .told = got_told, .directory = got_directory, .scrub = got_scrub, .nodes = got_nodes, .merge = got_merge, .load = got_load};
     kv_arena_reset(&p->arena);
     return peer_batch_read(bytes, &p->arena, &reader);
 }

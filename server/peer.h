@@ -44,14 +44,14 @@ void peer_send_raft(struct peers *p, uint32_t node, uint32_t group, const struct
 struct peer_lost;
 void peer_send_lost(struct peers *p, uint32_t node, const struct peer_lost *l);
 /* "That replica is yours, and was born without you." */
-void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica);
+void peer_send_birth(struct peers *p, uint32_t node, struct kv_slice descriptor, raft_id replica, bool founds);
 /* For how long there has been no link to it; 0: there is one. */
 uint64_t peer_gone_ns(const struct peers *p, uint32_t node, uint64_t now_ns);
 uint64_t peer_birthmark(const struct peers *p, uint32_t node); /* store_birthmark(); 0: not known, or impaired */
 void peers_send_nodes(struct peers *p);                        /* the list of nodes, to all that are connected */
 /* To all that are connected: the keyspaces, as partition 0 has them. */
 struct peer_directory;
-void peers_send_directory(struct peers *p, const struct peer_directory *d);
+void peers_send_directory(struct peers *p, uint32_t node, const struct peer_directory *d); /* node 0: to all */
 /* Likewise: "I lead this partition". */
 void peers_send_descriptor(struct peers *p, struct kv_slice descriptor, uint64_t term);
 struct peer_scrub;
@@ -60,6 +60,8 @@ void peer_send_snapshot(struct peers *p, uint32_t node, const struct peer_snapsh
 void peer_send_merge(struct peers *p, uint32_t node, const struct peer_merge *m);
 /* How fast it answers reads that any replica serves; NULL: no link. */
 const struct kv_choice *peer_choice(const struct peers *p, uint32_t node);
+struct peer_load;
+void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l);
 bool peer_connected(const struct peers *p, uint32_t node);
 bool peer_is_heard(const struct peers *p, uint32_t node); /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);

@@ -16,7 +16,8 @@ enum { FIELD_RAFT = 1,
        FIELD_BIRTH = 7,
        FIELD_DIRECTORY = 8,
        FIELD_MERGE = 9,
-       FIELD_NODES = 12 };
+       FIELD_NODES = 12,
+       FIELD_LOAD = 14 };
 
 static void put_varint(struct kv_buf *b, uint64_t v)
 {
@@ -117,9 +118,10 @@ void peer_put_lost(struct kv_buf *b, const struct peer_lost *l)
     put_field(b, FIELD_LOST, &p.base);
 }
 
-void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica)
+void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica, bool founds)
 {
     Kv__Peer__Birth p = KV__PEER__BIRTH__INIT;
+    p.has_founds = p.founds = founds;
     p.descriptor = kv_proto_bytes(descriptor);
     p.replica = replica;
     put_field(b, FIELD_BIRTH, &p.base);
@@ -170,6 +172,23 @@ void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t 
     p.descriptor = kv_proto_bytes(descriptor);
     p.term = term;
     put_field(b, FIELD_TOLD, &p.base);
+}
+
+void peer_put_load(struct kv_buf *b, const struct peer_load *l)
+{
+    Kv__Peer__Load p = KV__PEER__LOAD__INIT;
+    p.group = l->group;
+    p.range_epoch = l->range_epoch;
+    p.has_rate = l->rate != 0;
+    p.rate = l->rate;
+    p.has_bytes = l->has_bytes;
+    p.bytes = l->bytes;
+    p.has_median = l->median.size > 0;
+    p.median = kv_proto_bytes(l->median);
+    p.has_middle = l->middle.size > 0;
+    p.middle = kv_proto_bytes(l->middle);
+    p.has_lone = p.lone = l->is_lone;
+    put_field(b, FIELD_LOAD, &p.base);
 }
 
 void peer_put_nodes(struct kv_buf *b, struct kv_slice map)
@@ -272,7 +291,7 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
         reader->lost(reader->context, &(struct peer_lost){batch->lost[i]->group, batch->lost[i]->replica,
                                                           batch->lost[i]->owed, batch->lost[i]->unborn, batch->lost[i]->gone});
     for (size_t i = 0; i < batch->n_births && reader->birth != NULL; i++)
-        reader->birth(reader->context, kv_proto_slice(batch->births[i]->descriptor), batch->births[i]->replica);
+        reader->birth(reader->context, kv_proto_slice(batch->births[i]->descriptor), batch->births[i]->replica, batch->births[i]->founds);
     for (size_t i = 0; i < batch->n_scrubs; i++) {
         const Kv__Peer__Scrub *s = batch->scrubs[i];
         if (s->kind > PEER_SCRUB_DIFFERS) return KV_MALFORMED;
@@ -295,6 +314,11 @@ enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const
     }
     for (size_t i = 0; i < batch->n_told && reader->told != NULL; i++)
         reader->told(reader->context, kv_proto_slice(batch->told[i]->descriptor), batch->told[i]->term);
+    for (size_t i = 0; i < batch->n_loads && reader->load != NULL; i++) {
+        const Kv__Peer__Load *l = batch->loads[i];
+        if (l->median.len > KV_KEY_BYTES_MAX || l->middle.len > KV_KEY_BYTES_MAX) return KV_MALFORMED;
+        reader->load(reader->context, &(struct peer_load){.group = l->group, .range_epoch = l->range_epoch, .rate = l->rate, .has_bytes = l->has_bytes, .bytes = l->bytes, .median = kv_proto_slice(l->median), .middle = kv_proto_slice(l->middle), .is_lone = l->lone});
+    }
     for (size_t i = 0; i < batch->n_snapshots; i++) {
         const Kv__Peer__Snapshot *s = batch->snapshots[i];
         struct peer_snapshot snapshot = {.group = s->group,

@@ -26,7 +26,7 @@ struct peer_directory {
     const struct kv_slice *keyspaces;
 };
 void peer_put_directory(struct kv_buf *b, const struct peer_directory *d);
-void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica);
+void peer_put_birth(struct kv_buf *b, struct kv_slice descriptor, raft_id replica, bool founds);
 void peer_put_snapshot(struct kv_buf *b, const struct peer_snapshot *s);
 struct peer_scrub;
 void peer_put_scrub(struct kv_buf *b, const struct peer_scrub *s);
@@ -34,13 +34,21 @@ void peer_put_merge(struct kv_buf *b, const struct peer_merge *m);
 
 void peer_put_descriptor(struct kv_buf *b, struct kv_slice descriptor, uint64_t term);
 
+struct peer_load { /* load.h */
+    uint32_t group, range_epoch;
+    uint64_t rate, bytes;
+    struct kv_slice median, middle;
+    bool has_bytes, is_lone;
+};
+void peer_put_load(struct kv_buf *b, const struct peer_load *l);
+
 void peer_put_nodes(struct kv_buf *b, struct kv_slice map);
 
 struct peer_reader { /* what peer_batch_read() calls for each part, in this order */
     void *context;
     void (*beat)(void *context, const struct peer_beat *beat);
     void (*lost)(void *context, const struct peer_lost *l);
-    void (*birth)(void *context, struct kv_slice descriptor, raft_id replica); /* NULL: ignored */
+    void (*birth)(void *context, struct kv_slice descriptor, raft_id replica, bool founds); /* NULL: ignored */
     void (*raft)(void *context, uint32_t group, const struct raft_msg *m, const struct log_entry *entries);
     void (*snapshot)(void *context, const struct peer_snapshot *s);
     void (*directory)(void *context, const struct peer_directory *d);       /* NULL: ignored */
@@ -48,6 +56,7 @@ struct peer_reader { /* what peer_batch_read() calls for each part, in this orde
     void (*scrub)(void *context, const struct peer_scrub *s);               /* before raft: it may concern an entry there; NULL: ignored */
     void (*nodes)(void *context, struct kv_slice map);                      /* last; NULL: ignored */
     void (*merge)(void *context, const struct peer_merge *m);               /* NULL: ignored */
+    void (*load)(void *context, const struct peer_load *l);                 /* behind told; NULL: ignored */
 };
 /* Everything given out points into `bytes` or the arena, for the call only. KV_MALFORMED. */
 enum kv_err peer_batch_read(struct kv_slice bytes, struct kv_arena *arena, const struct peer_reader *reader);

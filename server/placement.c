@@ -10,6 +10,7 @@ enum { TRIES = 64 };
 
 struct place {                 /* of a node */
     uint32_t load, next, prev; /* in its bucket */
+    double weight;             /* of what it leads, by load */
     bool listed;
 };
 struct plan {
@@ -23,6 +24,7 @@ struct plan {
     uint32_t *heads, load_max; /* buckets */
     uint32_t least;            /* no lower bucket holds a node */
     bool *touched;             /* by partition: it has its step */
+    enum placement_role role;  /* whose partitions are looked at, and whose nodes stand in buckets */
     struct placement_step *steps;
     uint32_t step_count, steps_max;
 };
@@ -81,7 +83,7 @@ static void loads_begin(struct plan *p)
     for (uint32_t i = 0; i <= p->load_max; i++) p->heads[i] = NONE;
     for (uint32_t n = 0; n < p->node_count; n++) {
         p->places[n].listed = false;
-        if (p->nodes[n].may_take && !p->nodes[n].must_leave) list_in(p, n);
+        if (p->nodes[n].may_take && !p->nodes[n].must_leave && (p->nodes[n].lacks >> p->role & 1) == 0) list_in(p, n);
     }
 }
 
@@ -168,7 +170,7 @@ static void take(struct plan *p, enum placement_reason reason, uint32_t part, ui
 static bool must_leave(const struct plan *p, uint32_t node)
 {
     uint32_t n = position(p, node);
-    return n == NONE || p->nodes[n].must_leave;
+    return n == NONE || p->nodes[n].must_leave || (p->nodes[n].lacks >> p->role & 1) != 0;
 }
 
 /* One more than wanted ends, no more at a time. Whoever must leave goes as it is elsewhere. */
@@ -177,7 +179,7 @@ static void shrink(struct plan *p)
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
         uint32_t best = NONE;
-        if (x->is_busy || p->touched[i] || x->count <= x->wanted || x->count < 2) continue;
+        if (x->is_busy || p->touched[i] || x->role != p->role || x->count <= x->wanted || x->count < 2) continue;
         for (uint32_t at = 1; at < x->count; at++) {
             if (best == NONE) {
                 best = at;
@@ -203,7 +205,7 @@ static void leave_and_complete(struct plan *p)
 {
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
-        if (x->is_busy) continue;
+        if (x->is_busy || x->role != p->role) continue;
         uint32_t at = 0;
         while (at < x->count && !is_to_leave(p, x, x->nodes[at])) at++;
         if (at == x->count && x->count >= x->wanted) continue;
@@ -217,7 +219,7 @@ static void spread(struct plan *p)
 {
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
-        if (x->is_busy || p->touched[i]) continue;
+        if (x->is_busy || p->touched[i] || x->role != p->role) continue;
         uint32_t at = 0;
         while (at < x->count && in_zone(p, x, zone_of(p, x->nodes[at]), 0) < 2) at++;
         if (at == x->count) continue;
@@ -252,7 +254,7 @@ static void balance(struct plan *p, uint32_t slack)
     for (uint32_t over = 0; over < 2; over++)
         for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
             struct placement_partition *x = &p->parts[i];
-            if (x->is_busy || p->touched[i]) continue;
+            if (x->is_busy || p->touched[i] || x->role != p->role) continue;
             for (uint32_t at = x->count; at-- > 0;) { /* the preferred leader last */
                 uint32_t n = position(p, x->nodes[at]);
                 if (n == NONE || !p->places[n].listed || p->places[n].load + over <= share) continue;
@@ -273,28 +275,103 @@ static void lead_counts(struct plan *p)
         uint32_t n = p->parts[i].count == 0 ? NONE : position(p, p->parts[i].nodes[0]);
         if (n != NONE) p->places[n].load++;
     }
-    loads_begin(p);
 }
 
-static void lead(struct plan *p, uint32_t slack)
+/* The voter with the least, of those that may take something. */
+static uint32_t lead_taker(const struct plan *p, const struct placement_partition *x)
 {
-    lead_counts(p);
+    uint32_t best = NONE;
+    for (uint32_t at = 1; at < x->count; at++) {
+        uint32_t n = position(p, x->nodes[at]);
+        if (n == NONE || !p->places[n].listed) continue;
+        const struct place *a = &p->places[n], *b = best == NONE ? NULL : &p->places[best];
+        if (b == NULL || a->weight < b->weight || (a->weight == b->weight && a->load < b->load)) best = n;
+    }
+    return best;
+}
+
+static void lead_by_count(struct plan *p, uint32_t slack)
+{
     if (!is_apart(p, slack)) return;
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         const struct placement_partition *x = &p->parts[i];
-        if (x->is_busy || p->touched[i] || x->count < 2) continue;
-        uint32_t first = position(p, x->nodes[0]), best = NONE;
+        if (x->is_busy || x->keeps_lead || p->touched[i] || x->role != p->role || x->count < 2) continue;
+        uint32_t first = position(p, x->nodes[0]);
         if (first == NONE) continue;
-        for (uint32_t at = 1; at < x->count; at++) {
-            uint32_t n = position(p, x->nodes[at]);
-            if (n == NONE || !p->places[n].listed) continue;
-            if (best == NONE || p->places[n].load < p->places[best].load) best = n;
-        }
+        uint32_t best = lead_taker(p, x);
         if (best == NONE || p->places[best].load + 1 >= p->places[first].load) continue;
         step_add(p, PLACEMENT_LEAD, i, x->nodes[0], p->nodes[best].id);
         load_change(p, first, -1);
         load_change(p, best, 1);
     }
+}
+
+/* ---- leaders by load ---- */
+
+struct weighed {
+    double weight;
+    uint32_t at;
+};
+
+static int weight_order(const void *a, const void *b)
+{
+    const struct weighed *x = a, *y = b;
+    if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* A tenth of all load counts as if it were every partition's alike, so that those without any are spread too. */
+static double weigh(struct plan *p, struct weighed *order, uint64_t load_all)
+{
+    double each = (double)load_all / 10 / p->part_count, sum = 0;
+    uint32_t nodes = 0;
+    for (uint32_t n = 0; n < p->node_count; n++) p->places[n].weight = 0;
+    for (uint32_t i = 0; i < p->part_count; i++) {
+        const struct placement_partition *x = &p->parts[i];
+        uint32_t n = x->count == 0 ? NONE : position(p, x->nodes[0]);
+        order[i] = (struct weighed){(double)x->load + each, i};
+        if (n != NONE) p->places[n].weight += order[i].weight;
+    }
+    for (uint32_t n = 0; n < p->node_count; n++)
+        if (p->places[n].listed) sum += p->places[n].weight, nodes++;
+    qsort(order, p->part_count, sizeof *order, weight_order);
+    return nodes == 0 ? 0 : sum / nodes;
+}
+
+/* The heaviest first, as long as they fit; then whatever leaves the two nodes more alike. Either makes the sum of the squares of
+ * all weights less, so it comes to an end. */
+static bool lead_by_load(struct plan *p, uint64_t load_all)
+{
+    struct weighed *order = calloc(p->part_count + 1, sizeof *order);
+    if (order == NULL) return false;
+    double fair = weigh(p, order, load_all), most = 0;
+    for (uint32_t n = 0; n < p->node_count; n++)
+        if (p->places[n].listed && p->places[n].weight > most) most = p->places[n].weight;
+    bool is_uneven = most * 100 > fair * (100 + PLACEMENT_LOAD_SLACK_PERCENT);
+    for (int fits = 1; is_uneven && fits >= 0; fits--)
+        for (uint32_t k = 0; k < p->part_count && !is_full(p); k++) {
+            const struct placement_partition *x = &p->parts[order[k].at];
+            double w = order[k].weight;
+            if (x->is_busy || x->keeps_lead || p->touched[order[k].at] || x->role != p->role || x->count < 2) continue;
+            uint32_t from = position(p, x->nodes[0]), to = from == NONE ? NONE : lead_taker(p, x);
+            if (to == NONE || p->places[from].weight <= fair * 1.02) continue;
+            double after = p->places[to].weight + w;
+            if (fits ? after > fair * 1.02 : after > p->places[from].weight * 0.97) continue;
+            step_add(p, PLACEMENT_LEAD, order[k].at, x->nodes[0], p->nodes[to].id);
+            p->places[from].weight -= w;
+            p->places[to].weight = after;
+        }
+    free(order);
+    return true;
+}
+
+static bool lead(struct plan *p, uint32_t slack)
+{
+    uint64_t load_all = 0;
+    for (uint32_t i = 0; i < p->part_count; i++) load_all += p->parts[i].load;
+    if (load_all > 0) return lead_by_load(p, load_all);
+    lead_by_count(p, slack);
+    return true;
 }
 
 static bool prepare(struct plan *p, const struct placement_partition *parts)
@@ -316,7 +393,35 @@ static bool prepare(struct plan *p, const struct placement_partition *parts)
             uint32_t n = position(p, parts[i].nodes[k]);
             if (n != NONE) p->places[n].load++;
         }
-    loads_begin(p);
+    return true;
+}
+
+/* Each kind of step for the partitions of all roles before the next kind: the most urgent come first. */
+static bool plan_make(struct plan *p, uint32_t slack)
+{
+    enum kind { LEAVE,
+                SHRINK,
+                SPREAD,
+                BALANCE,
+                LEAD,
+                KINDS };
+    for (uint32_t kind = 0; kind < KINDS; kind++) {
+        if (kind == LEAD) lead_counts(p);
+        for (uint32_t role = PLACEMENT_ROLES; role-- > 0;) {
+            p->role = (enum placement_role)role;
+            loads_begin(p);
+            switch ((enum kind)kind) {
+            case LEAVE: leave_and_complete(p); break;
+            case SHRINK: shrink(p); break;
+            case SPREAD: spread(p); break;
+            case BALANCE: balance(p, slack); break;
+            case LEAD:
+                if (!lead(p, slack)) return false;
+                break;
+            case KINDS: break;
+            }
+        }
+    }
     return true;
 }
 
@@ -326,14 +431,7 @@ uint32_t placement_plan(const struct placement_node *nodes, uint32_t node_count,
 {
     struct plan p = {.nodes = nodes, .node_count = node_count, .part_count = partition_count, .steps = steps, .steps_max = steps_max};
     uint32_t count = UINT32_MAX;
-    if (prepare(&p, partitions)) {
-        leave_and_complete(&p);
-        shrink(&p);
-        spread(&p);
-        balance(&p, slack);
-        lead(&p, slack);
-        count = p.step_count;
-    }
+    if (prepare(&p, partitions) && plan_make(&p, slack)) count = p.step_count;
     free(p.by_id);
     free(p.places);
     free(p.heads);

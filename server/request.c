@@ -12,6 +12,7 @@
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/merge.h"
+#include "server/pace.h"
 #include "server/peer.h"
 
 /* Routing. A request goes to its partition's leader: here, or over a link, or it waits for
@@ -19,6 +20,7 @@
  * its effect is uncertain and nothing makes a repeat harmless. */
 
 enum {
+    LIMIT_HOT = 1000,  /* keys of one answer */
     SPARES_MAX = 4096, /* about 1 MiB */
     DEADLINES_MS = 50, /* how often all open requests are walked if none of them is parked */
     NEWS_MS = 20,      /* how long, so many times, news of a keyspace may take to come here */
@@ -78,6 +80,7 @@ bool request_own(struct request *r)
 void request_finish(struct request *r, struct kv_reply *reply)
 {
     struct worker *w = r->w;
+    if (r->is_admitted && pace_hold(r, reply)) return;
     if (r->prev != NULL) r->prev->next = r->next;
     else w->open_head = r->next;
     if (r->next != NULL) r->next->prev = r->prev;
@@ -108,6 +111,7 @@ void request_free_spares(struct worker *w)
 
 void request_fail(struct request *r, enum kv_err err, const char *detail)
 {
+    if (r->is_admitted) pace_excuse(r);
     const struct partition *p = map_get(r->w, r->partition);
     bool maybe = r->is_write && r->maybe && !MUTANT(maybe_said_no);
     struct kv_reply reply = {.err = err,
@@ -121,18 +125,32 @@ void request_fail(struct request *r, enum kv_err err, const char *detail)
     request_finish(r, &reply);
 }
 
-/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. */
+static bool is_of_system(const struct request *r)
+{
+    return kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+}
+
+/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. Or for partition 0, of which
+ * nobody has told although there was time. */
 static bool is_stranded(const struct request *r, uint64_t now_ns)
 {
     if (!r->body.roams) return false;
     const struct partition *p = map_get(r->w, r->partition);
+    if (p == NULL && r->partition == UINT32_MAX && is_of_system(r)) return now_ns - r->w->started_ns > KV_SECONDS(1);
     return p != NULL && map_is_out_of_touch(r->w, p, now_ns);
+}
+
+/* What it was for says what to do; NULL: the partition is like any other. */
+static const char *leaderless(const struct request *r)
+{
+    return is_of_system(r) ? "it is partition 0, of nodes, keyspaces and ids; next: start the nodes that hold it (role coordinator)" : NULL;
 }
 
 static void strand(struct request *r)
 {
     r->phase = KV_PHASE_WAIT_LEADER;
-    request_fail(r, KV_NO_LEADER, "no contact with a leader, or with a majority, of the partition");
+    const char *why = leaderless(r);
+    request_fail(r, KV_NO_LEADER, why != NULL ? why : "no contact with a leader, or with a majority, of the partition");
 }
 
 void request_park(struct request *r, uint64_t delay_ns)
@@ -205,6 +223,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (is_anywhere && map_serves(p)) {
+        if (!pace_admit(r)) return;
         group_read(g, r);
         return;
     }
@@ -213,6 +232,7 @@ static void route(struct request *r, struct partition *p)
         return;
     }
     if (g != NULL && group_leads(g)) {
+        if (!pace_admit(r)) return;
         if (r->is_write) group_write(g, r);
         else group_read(g, r);
         return;
@@ -274,6 +294,15 @@ static bool answer_locally(struct request *r)
     case KV_OP_KVPING:
         if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
         break;
+    case KV_OP_KVHOT: {
+        uint64_t limit = 0, keyspace = UINT32_MAX;
+        bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= LIMIT_HOT;
+        if (r->body.arg_count > 1) good = good && kv_parse_u64(r->body.args[1], &keyspace) && keyspace <= UINT32_MAX;
+        if (good) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text);
+        else reply.err = KV_BAD_ARGUMENT;
+        if (!good) why = "KVHOT limit [keyspace]: a number of keys, 1 to 1000, and the id of a keyspace";
+        break;
+    }
     case KV_OP_KVLOGLEVEL: {
         struct kv_slice a = r->body.args[0];
         if (a.size < sizeof levels) memcpy(levels, a.data, a.size);
@@ -477,7 +506,7 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
         request_fail(r, KV_UNAVAILABLE, NULL);
         return;
     }
-    bool is_system = kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
+    bool is_system = is_of_system(r);
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
     uint32_t first, step;
@@ -554,7 +583,8 @@ void request_start(struct request *r)
         if (!answer_locally(r)) request_fail(r, KV_BAD_ARGUMENT, "no such operation");
         return;
     }
-    if (w->stopping && r->body.hops == 0 && r->is_write) {
+    /* A Redis client knows of no other node: it is served as long as its connection is there. */
+    if (w->stopping && r->is_write && (r->body.roams || r->internal)) {
         request_fail(r, KV_UNAVAILABLE, "this node is shutting down; ask another");
         return;
     }
@@ -650,7 +680,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
         struct request *r = w->open_iter;
         more = r != last;
         w->open_iter = r->next;
-        if (r->deadline_ns <= now_ns && r->done != NULL) {
+        if (r->deadline_ns <= now_ns && r->done != NULL && r->state != REQUEST_PACED) {
             enum request_state state = r->state;
             unqueue(r);
             const struct partition *p = map_get(w, r->partition);
@@ -658,7 +688,7 @@ void request_tick(struct worker *w, uint64_t now_ns)
                 request_fail(r, p != NULL && map_leader(p) != 0 ? KV_UNAVAILABLE : KV_NO_LEADER,
                              peer_connected_count(w->peers) == 0 && !nodes_are_one(w)
                                  ? "no contact with any other node"
-                                 : NULL);
+                                 : leaderless(r));
             else request_fail(r, KV_UNAVAILABLE, NULL);
         } else if (waits_for_peers(r) && is_stranded(r, now_ns)) {
             unqueue(r);

@@ -32,7 +32,8 @@ struct request {
     bool stamped;                /* the idempotency key is our own */
     bool internal;               /* asked by the node itself: may use the system keyspace and what only nodes may write */
     bool is_in_line;             /* FORWARDED: a write, counted in its partition's line */
-    bool wants_leader;           /* a read at a level that any replica serves, and the one asked could not */
+    bool wants_leader : 1;       /* a read at a level that any replica serves, and the one asked could not */
+    bool is_admitted : 1;        /* counted by limit.service_rate: its answer has a turn (pace.h) */
     uint32_t tries;
     enum kv_phase phase;
     enum request_state { REQUEST_NEW,
@@ -41,7 +42,8 @@ struct request {
                          REQUEST_READING,
                          REQUEST_FORWARDED,
                          REQUEST_FANNED,
-                         REQUEST_AWAITING } state;
+                         REQUEST_AWAITING,
+                         REQUEST_PACED } state;
     uint32_t forward_node;
     uint32_t partition;   /* where it was last sent */
     uint32_t range_epoch; /* READING: of the partition when it was routed there */

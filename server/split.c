@@ -53,6 +53,7 @@ static void step(struct split *s, enum kv_op op, uint32_t keyspace, void (*done)
                                   .pinned = op == KV_OP_SPLIT && s->range_epoch != 0,
                                   .partition = s->partition,
                                   .range_epoch = s->range_epoch,
+                                  .roams = true, /* told at once that there is no leader, rather than when the asker has given up */
                                   .deadline_ms = (uint32_t)(deadline > now ? (deadline - now) / 1000000u + 1 : 1)};
     request_start(r);
 }

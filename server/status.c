@@ -56,20 +56,25 @@ void status_json(struct worker *w, struct kv_buf *out)
     uint64_t directory;
     (void)keyspaces_all(w, &keyspaces, &directory);
     for (int i = 0; i < 8; i++) store[i] = (uint8_t)(id >> (56 - 8 * i));
-    kv_buf_printf(out, "{\"node\":%u,\"store\":\"", w->node_id);
+    const struct nodes_entry *self = nodes_find(w, w->node_id);
+    char roles[KV_NODE_ROLES_TEXT_BYTES];
+    kv_node_roles_text(self == NULL ? 0 : self->roles, roles);
+    kv_buf_printf(out, "{\"node\":%u,\"roles\":\"%s\",\"store\":\"", w->node_id, roles);
     kv_hex_encode(out, kv_slice(store, sizeof store));
     kv_buf_append_text(out, "\",\"cluster\":");
     kv_json_string(out, kv_str(w->config->cluster_name));
     kv_buf_printf(out,
                   ",\"version\":\"%s\",\"uptime_ms\":%llu,\"full\":%s,\"clock_alarm\":%s,\"clock_ahead_ms\":%lld,\"log_bytes\":%llu,"
-                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"reads\":{\"linearizable\":%llu,\"lease\":%llu,\"bounded\":%llu,\"any\":%llu,\"rounds\":%llu,"
-                  "\"sent\":%llu},\"groups\":[",
+                  "\"disk_bytes\":%llu,\"memtable_bytes\":%llu,\"connections\":%u,\"peers\":%u,\"directory\":%llu,\"served\":{\"reads\":%llu,\"writes\":%llu},"
+                  "\"reads\":{\"linearizable\":%llu,\"lease\":%llu,\"bounded\":%llu,\"any\":%llu,\"rounds\":%llu,\"sent\":%llu},\"groups\":[",
                   KVD_VERSION, (unsigned long long)((now - w->started_ns) / 1000000u),
                   store_is_full(w->store) ? "true" : "false", w->clock.alarm ? "true" : "false",
                   (long long)w->clock.ahead_ms, (unsigned long long)st.log_bytes,
                   (unsigned long long)(st.log_bytes + st.checkpoint_bytes),
                   (unsigned long long)(st.memtable_bytes + st.frozen_bytes), host_connections(w->host),
-                  peer_connected_count(w->peers), (unsigned long long)directory, (unsigned long long)w->reads[KV_LEVEL_LINEARIZABLE],
+                  peer_connected_count(w->peers), (unsigned long long)directory, (unsigned long long)w->loads.served[LOAD_READ],
+                  (unsigned long long)w->loads.served[LOAD_WRITE],
+                  (unsigned long long)w->reads[KV_LEVEL_LINEARIZABLE],
                   (unsigned long long)w->reads[KV_LEVEL_LEASE], (unsigned long long)w->reads[KV_LEVEL_BOUNDED],
                   (unsigned long long)w->reads[KV_LEVEL_ANY], (unsigned long long)w->read_rounds, (unsigned long long)w->reads_sent);
     const char *comma = "";
@@ -80,11 +85,15 @@ void status_json(struct worker *w, struct kv_buf *out)
         raft_status(g->raft, now, &s);
         kv_buf_printf(out,
                       "%s{\"id\":%u,\"keyspace\":%u,\"role\":\"%s\",\"leader\":%u,\"term\":%llu,\"commit\":%llu,"
-                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"quiet\":%s,\"replicas\":[",
+                      "\"applied\":%llu,\"last\":%llu,\"compacted\":%llu,\"range_epoch\":%u,\"conf_epoch\":%u,\"lease\":%s,\"quiet\":%s,"
+                      "\"reads\":%.1f,\"writes\":%.1f,\"bytes\":",
                       comma, g->id, g->descriptor.keyspace, raft_role_text(s.role), group_leader_node(g),
                       (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)g->applied,
                       (unsigned long long)s.last, (unsigned long long)s.compacted, g->descriptor.range_epoch, g->descriptor.conf_epoch,
-                      s.lease_held ? "true" : "false", s.quiet ? "true" : "false");
+                      s.lease_held ? "true" : "false", s.quiet ? "true" : "false", g->load.rates[LOAD_READ], g->load.rates[LOAD_WRITE]);
+        if (load_is_sized(g)) kv_buf_printf(out, "%llu", (unsigned long long)load_bytes(g));
+        else kv_buf_append_text(out, "null"); /* soon after it was split or merged */
+        kv_buf_append_text(out, ",\"replicas\":[");
         for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
             if (i > 0) kv_buf_append_u8(out, ',');
             replica_json(g, &s, &g->descriptor.replicas[i], out);

@@ -132,7 +132,11 @@ void transfer_send(struct group *g, raft_id to)
 {
     uint32_t node = group_node_of(g, to);
     if (node == 0 || transfer_active(g, to)) return;
-    if (g->checkpointed < g->descriptor.merge_index) { /* who has not the right side could not apply the merge behind it */
+    struct raft_status s;
+    raft_status(g->raft, env_now_ns(g->w->env), &s);
+    /* Who has not the right side could not apply the merge behind it. And after many elections the core knows the terms of its
+     * last entries only: a snapshot of before those would not lead to one that it can send. */
+    if (g->checkpointed < g->descriptor.merge_index || g->checkpointed < s.compacted) {
         store_checkpoint(g->w->store, NULL);
         raft_snapshot_done(g->raft, to, false);
         return;

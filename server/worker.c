@@ -16,6 +16,7 @@
 #include "server/merge.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/place.h"
 #include "server/request.h"
 #include "server/rest.h"
 #include "server/scrub.h"
@@ -179,9 +180,12 @@ static void first_descriptor(const struct worker *w, uint32_t partition, struct 
         kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)((k + 1) * width), &d->to);
     }
     /* Rotated, so that the first voters, who lead by preference, spread over the nodes. */
-    uint32_t nodes = c->node_count == 0 ? 1 : c->node_count;
-    for (uint32_t i = 0; i < nodes && i < c->cluster_replicas; i++) {
-        uint32_t at = (partition + i) % nodes;
+    uint32_t nodes = c->node_count == 0 ? 1 : c->node_count, fit[CONFIG_NODES_MAX] = {0}, fits = 0;
+    for (uint32_t i = 0; i < c->node_count; i++)
+        if (kv_node_has(c->nodes[i].roles, nodes_role_for(partition))) fit[fits++] = i;
+    if (c->node_count == 0) fits = 1;
+    for (uint32_t i = 0; i < fits && i < c->cluster_replicas; i++) {
+        uint32_t at = fit[(partition + i) % fits];
         d->replicas[d->replica_count++] = (struct descriptor_replica){
             .id = at + 1, .node = c->node_count == 0 ? w->node_id : c->nodes[at].id, .role = DESCRIPTOR_VOTER, .store = STORE_ORIGINAL};
     }
@@ -307,6 +311,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     w->node_id = (uint32_t)o->config->node_id;
     w->turn.run = turn_end;
     w->tick.fire = tick;
+    pace_init(w);
     w->exec_state.get = exec_get;
     w->started_ns = env_now_ns(w->env);
     kv_arena_init(&w->arena, 64 << 20);
@@ -468,7 +473,9 @@ static void tick(struct env_timer *t)
     bool yields = poison_step(w, now);
     map_tick(w, now);
     jobs_tick(w, now);
+    load_tick(w, now);
     coordinator_tick(w, now);
+    place_tick(w, now);
     peers_tick(w->peers, now);
     host_tick(w->host, now);
     merge_tick_all(w, now);
@@ -493,6 +500,7 @@ void worker_stop(struct worker *w, void (*stopped)(void *context), void *context
     w->stopped_context = context;
     if (w->stopping) return;
     w->stopping = true;
+    pace_drain(w);
     uint64_t now = env_now_ns(w->env);
     w->stop_deadline_ns = now + KV_MS(3500);
     if (!nodes_are_one(w) && !w->poisoned) hand_over(w, now);
@@ -505,6 +513,7 @@ void worker_destroy(struct worker *w)
     uint64_t id;
     void *v;
     if (w->host != NULL && w->tick.heap_index != 0) w->env->ops->timer_stop(w->env, &w->tick);
+    pace_close(w);
     host_destroy(w->host);
     for (struct request *r = w->open_head, *next; r != NULL; r = next) {
         next = r->next;

@@ -1,6 +1,7 @@
 #ifndef STORAGE_CHECKPOINT_H
 #define STORAGE_CHECKPOINT_H
 #include "client/base/err.h"
+#include "client/base/key.h"
 #include "client/base/slice.h"
 
 /* The durable base state of one worker: the rows of three classes and one mark
@@ -34,6 +35,12 @@ struct checkpoint_mark { /* R8 */
     uint64_t index, term;
     uint64_t clock_ms;          /* group clock: highest applied stamp (R14) */
     struct kv_slice descriptor; /* opaque here; configuration and range are in it */
+};
+
+struct checkpoint_size { /* ranges in order, and disjoint */
+    struct kv_range range;
+    uint64_t bytes;       /* of keys and values, about */
+    struct kv_key middle; /* inside of the range, about half of the bytes before it; size 0: none */
 };
 
 struct checkpoint;
@@ -76,6 +83,9 @@ struct checkpoint_ops {
     void (*rotten)(const struct checkpoint *c, void (*each)(void *context, struct kv_slice key, const char *where),
                    void *context);
     uint64_t (*bytes)(const struct checkpoint *c); /* on disk */
+    /* About how large ranges of STORE_DATA are, as of the last commit; inside disk work(). KV_CORRUPT, KV_IO: it could not be read,
+     * which says nothing about rows. */
+    enum kv_err (*sizes)(struct checkpoint *c, struct checkpoint_size *of, uint32_t count);
     /* Gives back memory that past transactions left behind for reuse. On the loop, with neither
      * view nor transaction open. After an error only destroy() is legal. */
     enum kv_err (*trim)(struct checkpoint *c);

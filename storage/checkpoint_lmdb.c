@@ -12,6 +12,7 @@
 #include "client/base/buf.h"
 #include "client/base/endian.h"
 #include "storage/lmdb_check.h"
+#include "storage/lmdb_size.h"
 #include "storage/mark.h"
 
 /* One LMDB environment:
@@ -43,7 +44,7 @@ struct checkpoint_lmdb {
     uint64_t map_bytes, writes;         /* writes: since the environment was opened */
     char path[PATH_BYTES_MAX];
     bool (*is_intact)(enum store_class class, struct kv_slice key, struct kv_slice value);
-    int suspect; /* file descriptor of `suspect`; -1: none */
+    int suspect;             /* file descriptor of `suspect`; -1: none */
     struct lmdb_check check; /* what the start found */
 };
 struct checkpoint_view {
@@ -406,6 +407,14 @@ static void lmdb_rotten(const struct checkpoint *c, void (*each)(void *context, 
         each(context, kv_key_slice(&l->check.rotten[i]), l->check.why);
 }
 
+/* On the thread that commits, so that the file stands still. */
+static enum kv_err lmdb_sizes(struct checkpoint *c, struct checkpoint_size *of, uint32_t count)
+{
+    char file[PATH_BYTES_MAX];
+    if (!file_name(lmdb(c), "data.mdb", file)) return KV_BAD_ARGUMENT;
+    return lmdb_size(file, "data", of, count);
+}
+
 static uint64_t lmdb_bytes(const struct checkpoint *c)
 {
     MDB_envinfo info;
@@ -568,6 +577,7 @@ enum kv_err checkpoint_lmdb_create(const struct checkpoint_lmdb_options *o, stru
         .verify = lmdb_verify,
         .rotten = lmdb_rotten,
         .bytes = lmdb_bytes,
+        .sizes = lmdb_sizes,
         .trim = lmdb_trim,
         .destroy = lmdb_destroy,
     };

@@ -287,6 +287,33 @@ static uint64_t mem_bytes(const struct checkpoint *c)
     return bytes;
 }
 
+static enum kv_err mem_sizes(struct checkpoint *c, struct checkpoint_size *of, uint32_t count)
+{
+    const struct mem_rows *rows = &mem(c)->current->classes[STORE_DATA];
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mem_row *r;
+        uint64_t half = 0;
+        of[i].bytes = 0;
+        of[i].middle.size = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            struct mem_place at = mem_rows_find(rows, of[i].range.from, kv_slice(NULL, 0));
+            while ((r = mem_rows_next(rows, &at)) != NULL && kv_range_has(of[i].range, mem_key(r))) {
+                if (pass == 0) {
+                    of[i].bytes += r->key_size + r->value_size;
+                    continue;
+                }
+                if (2 * half >= of[i].bytes && kv_slice_cmp(mem_key(r), of[i].range.from) > 0 && r->key_size <= sizeof of[i].middle.bytes) {
+                    of[i].middle.size = (uint16_t)r->key_size;
+                    memcpy(of[i].middle.bytes, r->bytes, r->key_size);
+                    break;
+                }
+                half += r->key_size + r->value_size;
+            }
+        }
+    }
+    return KV_OK;
+}
+
 static enum kv_err mem_trim(struct checkpoint *c)
 {
     assert(mem(c)->views == NULL && mem(c)->open == NULL);
@@ -332,6 +359,7 @@ struct checkpoint *checkpoint_mem_create(void)
         .verify = mem_verify,
         .rotten = mem_rotten,
         .bytes = mem_bytes,
+        .sizes = mem_sizes,
         .trim = mem_trim,
         .destroy = mem_destroy,
     };

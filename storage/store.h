@@ -230,6 +230,18 @@ struct store_hash {
 /* An error is told at once, and done not called. KV_BUSY: a checkpoint is under way. */
 enum kv_err store_hash(struct store *s, struct store_hash *h);
 
+/* About how large ranges are, in order and disjoint, as of the last checkpoint; off the loop. The caller's memory until done, or
+ * until store_close(). KV_CORRUPT, KV_IO: not known. */
+struct store_sizes {
+    void (*done)(struct store_sizes *x, enum kv_err err);
+    struct checkpoint_size *of;
+    uint32_t count;
+    struct checkpoint *checkpoint; /* private, as are the rest */
+    enum kv_err err;
+    struct disk_request io;
+};
+void store_sizes(struct store *s, struct store_sizes *x);
+
 struct store_stats {
     uint64_t memtable_bytes, frozen_bytes, checkpoint_bytes, log_bytes, checkpoints, checkpoint_ns_last;
     uint64_t appends, syncs, append_bytes, rows_folded;

@@ -23,7 +23,7 @@ test: deps-test ## all tests that a pull request must pass
 	@echo "building programs and tests"
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all tests-built
 	@sh tests/all.sh $(BUILD)
-tests-built: $(unit_bin) $(BUILD)/example $(BUILD)/differential $(BUILD)/disk_fault.so $(BUILD)/hostile $(BUILD)/rewrite_row $(BUILD)/slow_line $(BUILD)/splits
+tests-built: $(unit_bin) $(BUILD)/example $(BUILD)/differential $(BUILD)/disk_fault.so $(BUILD)/hostile $(BUILD)/rewrite_row $(BUILD)/slow_line $(BUILD)/splits $(BUILD)/counts
 unit: $(unit_bin) ## the unit tests alone
 	@sh tests/run.sh $(unit_bin)
 check: layers ## layers, and both compilers without a warning
@@ -73,6 +73,8 @@ $(BUILD)/differential: $(call obj,tests/e2e/differential.c) $(call libs,wire)
 $(BUILD)/splits: $(call obj,tests/e2e/splits.c) $(call libs,client)
 	$(link)
 $(BUILD)/slow_line: $(call obj,tests/e2e/slow_line.c)
+	$(link)
+$(BUILD)/counts: $(call obj,tests/e2e/counts.c) $(call libs,client)
 	$(link)
 $(BUILD)/rewrite_row: $(call obj,tests/e2e/rewrite_row.c) $(call libs,storage)
 	$(link)

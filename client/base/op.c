@@ -114,6 +114,7 @@ static const uint8_t slots[OP_SLOTS] = {
     [423] = KV_OP_BITFIELD_RO,
     [425] = KV_OP_PEXPIRE,
     [427] = KV_OP_NOOP,
+    [431] = KV_OP_KVHOT,
     [445] = KV_OP_PERSIST,
     [452] = KV_OP_BITOP,
     [456] = KV_OP_EXISTS,

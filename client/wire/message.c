@@ -10,6 +10,7 @@
 #include "kv.pb-c.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 static_assert(sizeof(uint32_t) == sizeof(((Kv__Wire__Request *)0)->op), "op travels as uint32");
 
@@ -380,6 +381,8 @@ static Kv__Wire__Keyspace *keyspace_message(const struct kv_keyspace *k, struct 
     m->zones = kv_arena_alloc(arena, (k->zone_count + 1) * sizeof *m->zones);
     if (m->zones == NULL) return NULL;
     for (uint32_t i = 0; i < k->zone_count; i++) m->zones[m->n_zones++] = kv_proto_bytes(k->zones[i]);
+    m->n_stores = k->has_stores ? k->node_count : 0;
+    m->stores = (uint64_t *)k->stores; /* likewise */
     m->splits = kv_arena_alloc(arena, (k->split_count + 1) * sizeof *m->splits);
     m->groups = kv_arena_alloc(arena, (k->group_count + 1) * sizeof *m->groups);
     Kv__Wire__Group *groups = kv_arena_alloc(arena, (k->group_count + 1) * sizeof *groups);
@@ -466,6 +469,8 @@ static enum kv_err keyspace_read(const Kv__Wire__Keyspace *m, struct kv_arena *a
         if (m->zones[out->zone_count].len > KV_NAME_BYTES_MAX) return KV_TOO_BIG;
         out->zones[out->zone_count] = kv_proto_slice(m->zones[out->zone_count]);
     }
+    out->has_stores = m->n_stores > 0 && m->n_stores == m->n_nodes;
+    for (uint32_t i = 0; out->has_stores && i < out->node_count; i++) out->stores[i] = m->stores[i];
     for (uint32_t i = 0; i < out->split_count; i++) {
         if (m->splits[i].len > KV_USER_KEY_BYTES_MAX) return KV_TOO_BIG;
         out->splits[i] = kv_proto_slice(m->splits[i]);
@@ -571,6 +576,38 @@ bool kv_node_state_parse(struct kv_slice text, enum kv_node_state *out)
             return true;
         }
     return false;
+}
+
+static const char *const node_roles[] = {"storage", "coordinator", "gateway"};
+enum { NODE_ROLES = sizeof node_roles / sizeof node_roles[0] };
+static_assert(KV_NODE_ROLES_ALL == (1 << NODE_ROLES) - 1, "a word for each bit");
+static_assert(KV_NODE_ROLES_TEXT_BYTES >= sizeof "storage,coordinator,gateway", "all of them fit");
+
+void kv_node_roles_text(uint32_t roles, char out[KV_NODE_ROLES_TEXT_BYTES])
+{
+    int size = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < NODE_ROLES; i++)
+        if (kv_node_has(roles, (enum kv_node_role)(1u << i)))
+            size += snprintf(out + size, KV_NODE_ROLES_TEXT_BYTES - (size_t)size, "%s%s", size == 0 ? "" : ",", node_roles[i]);
+}
+
+bool kv_node_roles_parse(struct kv_slice text, uint32_t *out, struct kv_slice *bad)
+{
+    uint32_t roles = 0;
+    for (bool more = true; more;) {
+        const uint8_t *comma = text.size == 0 ? NULL : memchr(text.data, ',', text.size);
+        size_t size = comma == NULL ? text.size : (size_t)(comma - text.data);
+        uint32_t i = 0;
+        *bad = kv_slice(text.data, size);
+        while (i < NODE_ROLES && !kv_slice_eq(*bad, kv_str(node_roles[i]))) i++;
+        if (i == NODE_ROLES || (roles & 1u << i) != 0) return false;
+        roles |= 1u << i;
+        more = comma != NULL;
+        if (more) text = kv_slice(comma + 1, text.size - size - 1);
+    }
+    *out = roles;
+    return true;
 }
 
 void kv_node_encode(const struct kv_node_info *n, struct kv_buf *out)

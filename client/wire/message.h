@@ -106,9 +106,11 @@ enum kv_node_state { KV_NODE_UP,
                      KV_NODE_CORDONED, /* gets no new replicas */
                      KV_NODE_DRAINING, /* and gives its own away */
                      KV_NODE_REMOVED };
-enum kv_node_role { KV_NODE_STORAGE = 1,
-                    KV_NODE_COORDINATOR = 2,
-                    KV_NODE_GATEWAY = 4 };
+/* What a node is for, as bits; as on disk and on the wire. */
+enum kv_node_role { KV_NODE_STORAGE = 1,     /* may hold replicas of users' partitions */
+                    KV_NODE_COORDINATOR = 2, /* and of partition 0 */
+                    KV_NODE_GATEWAY = 4,     /* takes clients */
+                    KV_NODE_ROLES_ALL = 7 };
 struct kv_node_info {
     uint32_t id;
     struct kv_slice host;
@@ -146,6 +148,8 @@ struct kv_keyspace {
     uint32_t nodes[KV_REPLICAS_MAX], node_count; /* those there were at creation */
     struct kv_slice zones[KV_ZONES_MAX];         /* where its replicas may be; none: anywhere */
     uint32_t zone_count;
+    uint64_t stores[KV_REPLICAS_MAX]; /* has_stores: birthmarks of their directories; they were chosen among all nodes */
+    bool has_stores;
     struct kv_key_rule rule; /* made of the above by the decoder and by kv_keyspace_rule() */
 };
 struct kv_map_info {
@@ -174,6 +178,16 @@ void kv_node_encode(const struct kv_node_info *n, struct kv_buf *out);
 enum kv_err kv_node_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_node_info *out);
 const char *kv_node_state_text(enum kv_node_state state); /* "up", "cordoned", "draining", "removed" */
 bool kv_node_state_parse(struct kv_slice text, enum kv_node_state *out);
+/* One that tells no roles has all of them. */
+static inline bool kv_node_has(uint32_t roles, enum kv_node_role role)
+{
+    return roles == 0 || (roles & (uint32_t)role) != 0;
+}
+enum { KV_NODE_ROLES_TEXT_BYTES = 32 };
+/* "storage,coordinator,gateway", those it has in this order. */
+void kv_node_roles_text(uint32_t roles, char out[KV_NODE_ROLES_TEXT_BYTES]);
+/* Words in any order, each once. False: `bad` is the word at fault, empty: none is there. */
+bool kv_node_roles_parse(struct kv_slice text, uint32_t *out, struct kv_slice *bad);
 
 void kv_keyspace_encode(const struct kv_keyspace *k, struct kv_buf *out);
 enum kv_err kv_keyspace_decode(struct kv_slice bytes, struct kv_arena *arena, struct kv_keyspace *out);

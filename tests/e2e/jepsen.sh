@@ -32,6 +32,17 @@ echo "ok: a read of what nobody wrote fails the run"
 grep -q '^  again: jepsen/run .*--seed '"$seed" "$T/bad.log" || die "no command that replays it"
 echo "ok: the command that replays it is printed"
 
+jepsen --nemesis unite --sabotage lost >"$T/lost.log" && die "a key that is gone goes unnoticed: $(cat "$T/lost.log")"
+grep -q "ownership: key .* 0 times" "$T/lost.log" || die "a key that is gone goes unnoticed: $(cat "$T/lost.log")"
+echo "ok: a key that was read and is gone fails the run"
+
+# What administrators do, beside deaths and cuts; each of it is done in the end.
+jepsen --nemesis churn --nodes 5 --seconds 8 >"$T/churn.log" || die "a sound run under churn fails: $(cat "$T/churn.log")"
+expect "nothing that was asked for is left" 0 "$(jq "[.faults[].proof | select(. == \"not done yet\")] | length" "$T/run/result.json")"
+jepsen --nemesis move >"$T/few.log" 2>&1 && die "a move among three nodes passes"
+grep -q "nemesis move needs 4 nodes" "$T/few.log" || die "a move without room is not refused by name: $(cat "$T/few.log")"
+echo "ok: a move among as many nodes as replicas is refused"
+
 # A matrix: several runs at a time, each counted, also one that fails. Its own build folder, since results go there.
 mkdir "$T/build" && ln -s "$(cd "$B" && pwd)"/kv* "$(cd "$B" && pwd)"/libkvjepsen_disk.so "$T/build" || die "links"
 matrix() { BUILD=$T/build jepsen/run --runs 2 --jobs 2 --nodes 3 --seed "$seed" --seconds "$seconds" "$@" >"$T/matrix.log"; }

@@ -59,7 +59,7 @@ done
 expect "--version" "$(ctl version)" "$("$B/kvctl" --version)"
 expect "help COMMAND is COMMAND --help" "$(ctl cas --help)" "$(ctl help cas)"
 codes "help of nothing" 2 ctl help nothing
-for c in put get del cas incr scan import export status ready 'node list' 'node show' 'node replace' 'log level' 'history check' passwd completion version; do
+for c in put get del cas incr scan import export status hot ready 'node list' 'node show' 'node replace' 'log level' 'history check' passwd completion version; do
     # shellcheck disable=SC2086
     ctl $c --help | grep -q '^example' || die "no example in the help of $c"
 done

@@ -15,6 +15,7 @@
 bool swarm_may_lose(struct swarm *w, uint32_t node)
 {
     char why[128];
+    uint32_t data = cluster_replicas(w->cluster, 1), system = cluster_replicas(w->cluster, KV_PARTITION_SYSTEM), fewest = data < system ? data : system;
     bool whole = cluster_whole(w->cluster, true, why, sizeof why);
     if (whole)
         for (uint32_t i = 1; i <= w->plan.nodes; i++) whole = whole && !w->tainted[i] && cluster_intact(w->cluster, i, why, sizeof why);
@@ -23,7 +24,7 @@ bool swarm_may_lose(struct swarm *w, uint32_t node)
         memset(w->struck, 0, sizeof w->struck);
     }
     /* The first strike needs a whole cluster; a second one is for five nodes and more. */
-    if (w->tainted[node] || (w->lost == 0 && !whole) || w->lost >= (w->plan.replicas - 1) / 2) return false;
+    if (w->tainted[node] || (w->lost == 0 && !whole) || w->lost >= (fewest - 1) / 2) return false;
     w->lost++;
     w->struck[node] = true;
     return true;

@@ -1,5 +1,5 @@
-#include "client/wire/job.h"
 #include "client/base/hash.h"
+#include "client/wire/job.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/nodes.h"
@@ -64,6 +64,14 @@ static bool medium_make(struct cluster *c, struct node *n, uint64_t seed)
     return n->checkpoint != NULL && n->disk != NULL;
 }
 
+static void roles_configure(struct node *n)
+{
+    struct config *k = &n->config;
+    if (n->cluster->roles[n->id] == KV_NODE_ROLES_ALL && k->places[CONFIG_ROW_node_roles] == CONFIG_PLACE_DEFAULT) return;
+    kv_node_roles_text(n->cluster->roles[n->id], k->node_roles);
+    config_place(k, "node.roles", CONFIG_PLACE_OPTION);
+}
+
 static void node_configure(struct cluster *c, struct node *n)
 {
     struct config *k = &n->config;
@@ -71,6 +79,7 @@ static void node_configure(struct cluster *c, struct node *n)
     snprintf(k->cluster_name, sizeof k->cluster_name, "sim");
     snprintf(k->cluster_id, sizeof k->cluster_id, "000102030405060708090a0b0c0d0e0f");
     k->node_id = n->id;
+    roles_configure(n);
     snprintf(k->native_host, sizeof k->native_host, "10.0.0.%u", n->id);
     snprintf(k->resp_host, sizeof k->resp_host, "10.0.0.%u", n->id);
     k->native_port = CLUSTER_NATIVE_PORT;
@@ -86,6 +95,7 @@ static void node_configure(struct cluster *c, struct node *n)
         snprintf(x->host, sizeof x->host, "10.0.0.%u", i + 1);
         x->native = CLUSTER_NATIVE_PORT;
         x->resp = CLUSTER_RESP_PORT;
+        x->roles = c->roles[i + 1];
         memcpy(x->key, c->nodes[i].identity.public_key, sizeof x->key);
     }
     if (n->id > founders) { /* it has an address to ask, and gets a token by cluster_invite() */
@@ -104,6 +114,7 @@ struct cluster *cluster_create(const struct cluster_options *o)
     struct cluster *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
     c->o = *o;
+    for (uint32_t i = 1; i <= o->nodes; i++) c->roles[i] = c->had[i] = o->roles_of == NULL || o->roles_of[i] == 0 ? KV_NODE_ROLES_ALL : o->roles_of[i];
     uint64_t seed = o->seed;
     uint8_t secret[CHANNEL_KEY_BYTES];
     secret_make(kv_random_next(&seed), secret);
@@ -159,6 +170,7 @@ void cluster_invite(struct cluster *c, uint32_t node, const char *token)
     struct node *n = node_of(c, node);
     assert(node > c->o.nodes - c->o.late);
     snprintf(n->config.cluster_token, sizeof n->config.cluster_token, "%s", token);
+    n->is_invited = true;
 }
 
 bool cluster_start(struct cluster *c, uint32_t node)
@@ -237,9 +249,17 @@ void cluster_transfer(struct cluster *c, uint32_t node)
     }
 }
 
+static void note_written(struct cluster *c, uint32_t keyspace, uint64_t number)
+{
+    struct written *w = &c->written[keyspace % KEYSPACES_KEPT];
+    if (w->keyspace != keyspace) *w = (struct written){.keyspace = keyspace};
+    w->keys |= (uint8_t)(1u << number);
+}
+
 static void asked(struct request *r, const struct kv_reply *reply)
 {
     struct node *n = r->owner;
+    if (r->body.op == KV_OP_SET && reply->err == KV_OK) note_written(n->cluster, r->body.keyspace, r->owner_id);
     sim_note(n->cluster->o.sim, n->host, "%s: %s %.*s", kv_op_info(r->body.op)->name, kv_err_name(reply->err),
              (int)(reply->detail.size < 60 ? reply->detail.size : 60), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
 }
@@ -289,7 +309,7 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         bool has = false;
         for (uint32_t k = 0; k < d->replica_count; k++) has = has || d->replicas[k].node == i;
-        if (!has) free_nodes[free_count++] = i;
+        if (!has && cluster_is_member(c, i)) free_nodes[free_count++] = i;
     }
     if (free_count == 0 || d->replica_count == 0) return;
     struct kv_job j = {.kind = KV_JOB_MOVE,
@@ -303,32 +323,37 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
         job_ask(n, &j);
         return;
     }
-    struct request *r = request_make(n->worker);
-    if (r == NULL) return;
     char text[3][24];
     snprintf(text[0], sizeof text[0], "%u", j.partition);
     snprintf(text[1], sizeof text[1], "%u", j.from);
     snprintf(text[2], sizeof text[2], "%u", j.to);
     struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
     sim_note(c->o.sim, n->host, "move: partition %s from node %s to node %s", text[0], text[1], text[2]);
+    node_ask(n, KV_OP_KVMOVE, KV_KEYSPACE_DEFAULT, args, 3);
+}
+
+static void numbered_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count, uint64_t number)
+{
+    struct request *r = request_make(n->worker);
+    if (r == NULL) return;
     r->done = asked;
     r->owner = n;
-    r->body = (struct kv_request){.op = KV_OP_KVMOVE, .args = args, .arg_count = 3, .keyspace = KV_KEYSPACE_DEFAULT};
+    r->owner_id = number;
+    r->body = (struct kv_request){.op = op, .args = args, .arg_count = count, .keyspace = keyspace};
     request_start(r);
+}
+
+void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count)
+{
+    numbered_ask(n, op, keyspace, args, count, 0);
 }
 
 static void ask(struct node *n, enum kv_op op, uint16_t slot)
 {
-    struct request *r = request_make(n->worker);
-    if (r == NULL) return;
     struct kv_key key;
-    struct kv_slice arg;
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &key);
-    arg = kv_key_slice(&key);
-    r->done = asked;
-    r->owner = n;
-    r->body = (struct kv_request){.op = op, .args = &arg, .arg_count = 1, .keyspace = KV_KEYSPACE_DEFAULT};
-    request_start(r);
+    struct kv_slice arg = kv_key_slice(&key);
+    node_ask(n, op, KV_KEYSPACE_DEFAULT, &arg, 1);
 }
 
 /* The same as a job, where the node's map allows one; every other slot. */
@@ -344,16 +369,6 @@ static bool ask_job(struct node *n, enum kv_job_kind kind, uint16_t slot)
     return true;
 }
 
-static void keyspace_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count)
-{
-    struct request *r = request_make(n->worker);
-    if (r == NULL) return;
-    r->done = asked;
-    r->owner = n;
-    r->body = (struct kv_request){.op = op, .args = args, .arg_count = count, .keyspace = keyspace};
-    request_start(r);
-}
-
 void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn)
 {
     enum { WRITES = 8 };
@@ -363,7 +378,7 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
     struct kv_label labels[] = {{kv_str("a"), 0}, {kv_str("b"), 0}};
     struct kv_label_group groups[] = {{kv_str("listed"), labels, 2}, {kv_str("rest"), NULL, 0}};
     snprintf(name, sizeof name, "k%u", number);
-    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = c->o.replicas == 0 ? c->o.nodes : c->o.replicas};
+    struct kv_keyspace k = {.name = kv_str(name), .kind = (enum kv_key_kind)(drawn / 8 % 3), .replicas = cluster_replicas(c, 1)};
     switch (k.kind) {
     case KV_KEY_HASH: k.partitions = 2; break;
     case KV_KEY_RANGE:
@@ -382,17 +397,17 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
         struct kv_buf bytes = {0};
         kv_keyspace_encode(&k, &bytes);
         struct kv_slice args[2] = {k.name, kv_buf_slice(&bytes)};
-        keyspace_ask(n, KV_OP_KSCREATE, KV_KEYSPACE_DEFAULT, args, 2);
+        node_ask(n, KV_OP_KSCREATE, KV_KEYSPACE_DEFAULT, args, 2);
         kv_buf_free(&bytes);
     } else if (there == NULL || drawn % 8 == 3) {
         struct kv_slice args[2] = {k.name, kv_str(drawn / 64 % 2 == 0 ? "JOB" : "FORCE")};
-        keyspace_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, args, 2);
+        node_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, args, 2);
     } else {
         uint32_t id = there->id; /* what it points to may change with the first write */
         for (uint32_t i = 0; i < WRITES; i++) {
             snprintf(key, sizeof key, "%c/%u", "abcdef"[i % 6], i);
             struct kv_slice args[2] = {kv_str(key), k.name};
-            keyspace_ask(n, KV_OP_SET, id, args, 2);
+            numbered_ask(n, KV_OP_SET, id, args, 2, i);
         }
     }
 }
@@ -416,6 +431,10 @@ uint32_t cluster_reap(struct cluster *c)
     uint32_t count = 0;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         struct node *n = node_of(c, i);
+        if (n->is_welcome) {
+            n->is_welcome = false;
+            (void)cluster_start(c, i);
+        }
         if (n->join != NULL && n->is_joined) { /* as server/main.c: it goes on as a node, or ends */
             sim_note(c->o.sim, n->host, "join: %s %s", kv_err_name(n->join_err), join_why(n->join));
             join_destroy(n->join, false);
@@ -448,6 +467,29 @@ void cluster_destroy(struct cluster *c)
 uint32_t cluster_size(const struct cluster *c)
 {
     return c->o.nodes;
+}
+
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    return (c->roles[node] & (uint32_t)role) != 0;
+}
+
+bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    uint32_t others = 0, needed = role == KV_NODE_GATEWAY || c->roles[node] == (uint32_t)role ? 1 : c->o.replicas;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) others += i != node && cluster_has_role(c, i, role);
+    if (cluster_has_role(c, node, role) && (others < needed || c->roles[node] == (uint32_t)role)) return false;
+    c->roles[node] ^= (uint32_t)role;
+    c->had[node] |= c->roles[node];
+    roles_configure(node_of(c, node));
+    return true;
+}
+
+uint32_t cluster_replicas(const struct cluster *c, uint32_t partition)
+{
+    uint32_t places = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) places += cluster_has_role(c, i, nodes_role_for(partition));
+    return c->o.replicas == 0 || c->o.replicas > places ? places : c->o.replicas;
 }
 
 const struct config *cluster_config(const struct cluster *c, uint32_t node)

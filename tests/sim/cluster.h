@@ -1,5 +1,6 @@
 #ifndef SIM_CLUSTER_H
 #define SIM_CLUSTER_H
+#include "client/wire/message.h"
 #include "server/worker.h"
 #include "tests/sim/disk_sim.h"
 
@@ -14,6 +15,7 @@ struct cluster;
 struct cluster_options {
     struct sim *sim;
     uint32_t nodes, replicas; /* replicas 0: one on each node */
+    const uint32_t *roles_of; /* NULL, or by node, from 1: bits of enum kv_node_role; 0: all */
     uint32_t late;            /* so many of them, the last, join when they are started, by a token (cluster_invite()) */
     uint64_t seed;
     void (*tune)(void *context, struct config *c); /* NULL, or changes every node's configuration */
@@ -30,11 +32,19 @@ struct cluster *cluster_create(const struct cluster_options *o);
 void cluster_destroy(struct cluster *c);
 uint32_t cluster_size(const struct cluster *c);
 const struct config *cluster_config(const struct cluster *c, uint32_t node);
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role); /* as it was last told at a start */
+/* Gives it the role, or takes it, from its next start on. False: too few others have it, or it would have none. */
+bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role);
+/* Replicas that the partition has when all is well: no more than there are nodes for it. */
+uint32_t cluster_replicas(const struct cluster *c, uint32_t partition);
 struct sim_host *cluster_host(struct cluster *c, uint32_t node); /* node from 1 */
 struct disk_sim *cluster_disk(struct cluster *c, uint32_t node);
 struct worker *cluster_worker(struct cluster *c, uint32_t node); /* NULL: down */
 bool cluster_up(const struct cluster *c, uint32_t node);
+bool cluster_runs(const struct cluster *c, uint32_t node);      /* up, or on its way to join */
+bool cluster_is_member(const struct cluster *c, uint32_t node); /* not one that is yet to be let in */
 
+/* Of one of the late nodes, which cluster_start() starts then. */
 void cluster_invite(struct cluster *c, uint32_t node, const char *token);
 /* False: the node did not start; `why` of the last failure is in the trace and here. */
 bool cluster_start(struct cluster *c, uint32_t node);
@@ -54,6 +64,15 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
 void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn);
 /* Asks the node to merge the partition of that slot with the one behind it, or with the one before it. */
 void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before);
+/* Asks the node for a token for the next of the late nodes, which starts as soon as it is given. False: none is left, or the
+ * one before is not a node yet. */
+bool cluster_join(struct cluster *c, uint32_t node);
+/* Asks the node to have one of the nodes it knows drained or cordoned, if the others suffice for all replicas, or one that is so set up
+ * again; `drawn` says which. False: there is nothing to ask. */
+bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn);
+uint32_t cluster_coordinator(const struct cluster *c); /* the node that leads partition 0; 0: none */
+/* Coordinators go on, or only look on from now. */
+void cluster_coordinate(struct cluster *c, bool goes_on);
 /* Of a node that is down: its disk is replaced by an empty one. It is never bootstrapped again. */
 void cluster_wipe(struct cluster *c, uint32_t node);
 /* Nodes whose worker asked to be stopped (poisoned), or has stopped, are killed, as a supervisor
@@ -77,6 +96,8 @@ uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum);
 bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_size);
 /* Whole, and all replicas of each group have applied the same index. */
 bool cluster_settled(struct cluster *c, char *why, size_t why_size);
+/* Nodes that are to be drained are empty, unless too few others may take what they have. Of a cluster that is settled. */
+bool cluster_drained(const struct cluster *c, char *why, size_t why_size);
 /* Of a cluster that is settled at this instant: all replicas of a group hold the same rows, of data, locks and
  * dedup records. Runs the world a little. */
 bool cluster_same_rows(struct cluster *c, char *why, size_t why_size);

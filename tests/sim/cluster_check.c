@@ -4,6 +4,7 @@
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
+#include "server/nodes.h"
 #include "tests/sim/cluster_impl.h"
 #include <assert.h>
 #include <stdio.h>
@@ -16,9 +17,8 @@
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
  *   jobs                  cluster_jobs.c
- *   ownership             on a node no two groups share a key; over all nodes those that do are of different range epochs,
- *                         of which the lower has been split since (R9); a partition's epoch means one range; one that was
- *                         absorbed serves nothing anywhere
+ *   roles                 no node holds a replica of a partition that it never had the role for
+ * Who owns which keys is cluster_owners.c.
  * An entry is named by (index, term); with election safety that names its bytes. */
 
 struct annals *annals_of(struct cluster *c, uint32_t group)
@@ -104,64 +104,12 @@ static bool group_check(struct cluster *c, const struct node *n, const struct gr
            matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
 }
 
-static struct kv_range range_of(const struct descriptor *d)
+/* `now`: it has had the time to give away what it held before it lost a role. */
+static bool role_check(const struct cluster *c, const struct node *n, const struct group *g, bool now, char *why, size_t why_size)
 {
-    return (struct kv_range){kv_key_slice(&d->from), kv_key_slice(&d->to)};
-}
-
-static bool owner_check(const struct node *n, const struct group *g, const struct node *m, const struct group *h, char *why,
-                        size_t why_size)
-{
-    const struct descriptor *a = &g->descriptor, *b = &h->descriptor;
-    struct kv_range x = range_of(a), y = range_of(b);
-    bool good = true;
-    if (a->id == b->id)
-        good = a->range_epoch != b->range_epoch || (kv_slice_eq(x.from, y.from) && kv_slice_eq(x.to, y.to));
-    else if (kv_range_meets(x, y))
-        good = n != m && a->range_epoch != b->range_epoch;
-    if (!good)
-        snprintf(why, why_size, "ownership: group %u of range epoch %u on node %u, and group %u of range epoch %u on node %u, share keys",
-                 a->id, a->range_epoch, n->id, b->id, b->range_epoch, m->id);
-    return good;
-}
-
-/* A partition that ended by a merge, anywhere, is frozen wherever it still is: nobody else serves its keys. */
-static bool ended_check(const struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size)
-{
-    if (g->descriptor.frozen_merge != 0 || g->rowless) return true;
-    const struct annals *a = g->id < GROUPS_MAX ? c->annals[g->id] : NULL;
-    if (a != NULL && leave_is_due(&a->frozen, g->replica)) return true; /* it had been moved away, and was not told */
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
-        const struct node *m = node_of(c, i);
-        struct store_group sg;
-        if (m->worker == NULL || !store_group_get(m->worker->store, g->id, &sg) || sg.absorbed == 0) continue;
-        snprintf(why, why_size, "ownership: group %u was absorbed on node %u, and is not frozen on node %u", g->id, m->id, n->id);
-        return false;
-    }
-    return true;
-}
-
-/* One node's groups against those of all, another node with each check. */
-static bool ownership_check(const struct cluster *c, char *why, size_t why_size)
-{
-    const struct node *n = node_of(c, 1 + (uint32_t)(c->checks % c->o.nodes));
-    uint32_t at = 0;
-    uint64_t id;
-    void *v, *u;
-    while (n->worker != NULL && kv_map_next(&n->worker->groups, &at, &id, &v)) {
-        if (((struct group *)v)->installing || ((struct group *)v)->dead) continue;
-        if (!ended_check(c, n, v, why, why_size)) return false;
-        for (uint32_t i = 1; i <= c->o.nodes; i++) {
-            const struct node *m = node_of(c, i);
-            uint32_t cursor = 0;
-            while (m->worker != NULL && kv_map_next(&m->worker->groups, &cursor, &id, &u)) {
-                const struct group *h = u;
-                if (u == v || h->installing || h->dead) continue;
-                if (!owner_check(n, v, m, h, why, why_size)) return false;
-            }
-        }
-    }
-    return true;
+    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0) return true;
+    snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
+    return false;
 }
 
 bool cluster_check(struct cluster *c, char *why, size_t why_size)
@@ -180,7 +128,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         uint64_t id;
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
-            if (!group_check(c, n, g, why, why_size)) return false;
+            if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, false, why, why_size)) return false;
         if (!jobs_check(c, n, why, why_size)) return false;
     }
     return true;
@@ -203,8 +151,7 @@ uint32_t cluster_leaders(const struct cluster *c, uint64_t *applied_sum)
     return leaders;
 }
 
-/* The descriptor of a group that most was done to. */
-static const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group)
+const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group)
 {
     const struct descriptor *newest = NULL;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
@@ -241,8 +188,8 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
 {
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
-        if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see covers_all() */
-        uint32_t wanted = c->o.replicas == 0 || c->o.replicas > c->o.nodes ? c->o.nodes : c->o.replicas;
+        if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see owners_tile() */
+        uint32_t wanted = cluster_replicas(c, group);
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
@@ -290,22 +237,6 @@ void cluster_tell(struct cluster *c)
     }
 }
 
-/* Every slot has one owner, by each node's map the same. */
-static bool covers_all(const struct cluster *c, char *why, size_t why_size)
-{
-    for (uint32_t i = 1; i <= c->o.nodes; i++)
-        for (uint32_t slot = 0; slot < KV_SLOTS; slot++) {
-            const struct partition *at = map_slot(node_of(c, i)->worker, slot), *first = map_slot(node_of(c, 1)->worker, slot);
-            if (at != NULL && first != NULL && at->id == first->id &&
-                map_descriptor(at)->range_epoch == map_descriptor(first)->range_epoch)
-                continue;
-            snprintf(why, why_size, "slot %u is of group %u on node %u, of group %u on node 1", slot, at == NULL ? 0 : at->id, i,
-                     first == NULL ? 0 : first->id);
-            return false;
-        }
-    return true;
-}
-
 /* All nodes know the same keyspaces; each is covered by partitions, and of no other is one left. */
 static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
 {
@@ -313,6 +244,7 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
     uint64_t directory, theirs;
     const struct kv_keyspace *k = keyspaces_all(node_of(c, 1)->worker, &count, &directory);
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        if (!cluster_is_member(c, i)) continue;
         const struct worker *w = node_of(c, i)->worker;
         const struct kv_keyspace *other = keyspaces_all(w, &others, &theirs);
         snprintf(why, why_size, "node %u knows %u keyspaces as of %llu, node 1 %u as of %llu", i, others, (unsigned long long)theirs,
@@ -344,6 +276,7 @@ static bool keyspaces_agree(const struct cluster *c, char *why, size_t why_size)
 static bool all_led(const struct cluster *c, char *why, size_t why_size)
 {
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        if (!cluster_is_member(c, i)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -364,14 +297,15 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
     uint64_t first[GROUPS_MAX] = {0};
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         const struct node *n = node_of(c, i);
-        if (n->worker != NULL) continue;
+        if (n->worker != NULL || !cluster_is_member(c, i)) continue;
         snprintf(why, why_size, "node %u is down: %s", i, n->why);
         return false;
     }
-    if (!cluster_whole(c, false, why, why_size) || !covers_all(c, why, why_size) || !keyspaces_agree(c, why, why_size) ||
-        !all_led(c, why, why_size) || !cluster_jobs_over(c, why, why_size))
+    if (!cluster_whole(c, false, why, why_size) || !keyspaces_agree(c, why, why_size) || !owners_tile(c, why, why_size) ||
+        !all_led(c, why, why_size) || !cluster_nodes_agree(c, why, why_size) || !cluster_jobs_over(c, why, why_size))
         return false;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        if (!cluster_is_member(c, i)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -382,6 +316,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
                 return false;
             }
+            if (!role_check(c, node_of(c, i), g, true, why, why_size)) return false;
             if (g->descriptor.frozen_merge != 0) {
                 snprintf(why, why_size, "group %u is frozen on node %u", g->id, i);
                 return false;
@@ -410,9 +345,18 @@ struct rows {
         uint64_t hash, count;
     } groups[GROUPS_MAX];
     uint64_t stamp_least_ms; /* of dedup records */
+    struct written found[KEYSPACES_KEPT];
     bool done;
     enum kv_err err;
 };
+
+static void note_found(struct rows *r, uint32_t keyspace, struct kv_slice key)
+{
+    struct written *f = &r->found[keyspace % KEYSPACES_KEPT];
+    if (keyspace <= KV_KEYSPACE_DEFAULT) return;
+    f->keyspace = keyspace;
+    f->keys |= (uint8_t)(1u << (key.data[key.size - 1] - (uint8_t)'0'));
+}
 
 static void rows_done(struct store_scan *s, enum kv_err err)
 {
@@ -422,6 +366,7 @@ static void rows_done(struct store_scan *s, enum kv_err err)
         if (s->class == STORE_DEDUP && (row->value.size < 8 || le64_get(row->value.data) < r->stamp_least_ms)) continue;
         const struct partition *p = map_find(r->w, row->key);
         if (p == NULL || p->group == NULL || p->id >= GROUPS_MAX) continue;
+        if (s->class == STORE_DATA) note_found(r, map_descriptor(p)->keyspace, row->key);
         struct of_group *g = &r->groups[p->id];
         g->hash = kv_hash64(row->key, g->hash);
         g->hash = kv_hash64(row->sub, g->hash);
@@ -437,6 +382,7 @@ static uint64_t clock_newest(const struct cluster *c)
 {
     uint64_t newest = 0;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        if (!cluster_is_member(c, i)) continue;
         uint32_t cursor = 0;
         uint64_t id;
         void *v;
@@ -453,6 +399,8 @@ static void rows_read(struct cluster *c, struct rows *all)
     for (uint32_t k = 0; k < STORE_CLASSES; k++)
         for (uint32_t i = 0; i < c->o.nodes; i++, r++) {
             r->w = c->nodes[i].worker;
+            r->done = r->w == NULL; /* one that is yet to join */
+            if (r->done) continue;
             r->stamp_least_ms = clock_ms > DEDUP_SURE_MS ? clock_ms - DEDUP_SURE_MS : 0;
             r->scan = (struct store_scan){.done = rows_done, .class = (enum store_class)k, .rows_max = ROWS_MAX, .bytes_max = ROWS_BYTES_MAX};
             store_scan(r->w->store, &r->scan);
@@ -466,18 +414,34 @@ static void rows_read(struct cluster *c, struct rows *all)
 static bool rows_agree(struct cluster *c, const struct rows *of_class, uint32_t node, const char *class, char *why, size_t why_size)
 {
     const struct rows *r = &of_class[node];
+    if (r->w == NULL) return true;
     if (!r->done || r->err != KV_OK) {
         snprintf(why, why_size, "node %u: its %s rows cannot be read: %s", node + 1, class, r->done ? kv_err_name(r->err) : "the scan has not ended");
         return false;
     }
     for (uint32_t id = 0; id < GROUPS_MAX; id++) {
         uint32_t first = 0;
-        while (first < node && worker_group(of_class[first].w, id) == NULL) first++;
+        while (first < node && (of_class[first].w == NULL || worker_group(of_class[first].w, id) == NULL)) first++;
         sim_mix(c->o.sim, kv_slice(&r->groups[id].hash, sizeof r->groups[id].hash));
         if (worker_group(r->w, id) == NULL || r->groups[id].hash == of_class[first].groups[id].hash) continue;
         snprintf(why, why_size, "group %u: node %u holds %llu %s rows, hash %016llx; node %u %llu rows, hash %016llx", id, node + 1,
                  (unsigned long long)r->groups[id].count, class, (unsigned long long)r->groups[id].hash, first + 1,
                  (unsigned long long)of_class[first].groups[id].count, (unsigned long long)of_class[first].groups[id].hash);
+        return false;
+    }
+    return true;
+}
+
+/* What was written into other keyspaces, which no client reads, is there, wherever its partitions are now. */
+static bool all_found(const struct cluster *c, const struct rows *data, char *why, size_t why_size)
+{
+    for (uint32_t i = 0; i < KEYSPACES_KEPT; i++) {
+        const struct written *w = &c->written[i];
+        uint8_t found = 0;
+        for (uint32_t n = 0; n < c->o.nodes; n++)
+            if (data[n].found[i].keyspace == w->keyspace) found |= data[n].found[i].keys;
+        if ((w->keys & ~found) == 0 || keyspaces_find(node_of(c, 1)->worker, w->keyspace) == NULL) continue;
+        snprintf(why, why_size, "keys of keyspace %u that were acknowledged are gone: %02x of %02x are there", w->keyspace, found, w->keys);
         return false;
     }
     return true;
@@ -493,6 +457,7 @@ bool cluster_same_rows(struct cluster *c, char *why, size_t why_size)
     bool good = true;
     for (uint32_t k = 0; k < STORE_CLASSES && good; k++)
         for (uint32_t i = 0; i < nodes && good; i++) good = rows_agree(c, all + k * nodes, i, classes[k], why, why_size);
+    good = good && all_found(c, all + STORE_DATA * nodes, why, why_size);
     free(all);
     return good;
 }

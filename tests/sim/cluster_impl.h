@@ -16,7 +16,9 @@ struct node { /* what outlives a process */
     struct journal journal;
     struct worker *worker;
     struct join *join; /* it asks to join; cluster_reap() goes on when it is over */
-    bool is_joined;
+    bool is_joined;    /* and it is: with join_err, how it ended */
+    bool is_invited;   /* of those that come late: it has a token, and was started */
+    bool is_welcome;   /* the token was given since, and it is to be started */
     enum kv_err join_err;
     bool stop_wanted;
     uint64_t checkpoints_seen;
@@ -28,8 +30,9 @@ enum { GROUPS_MAX = 256,
        POINTS_PER_GROUP = 1 << 14,
        TERMS_PER_GROUP = 1 << 8,
        EPOCHS_PER_GROUP = 1 << 8,
-       JOBS_SEEN = 1 << 12 };
-/* What is known of a group for the whole run, whoever dies meanwhile. Both are rings: old
+       JOBS_SEEN = 1 << 12,
+       KEYSPACES_KEPT = 1 << 6 }; /* by id; a run makes fewer */
+/* What is known of a group for the whole run, whoever dies meanwhile. The arrays are rings: old
  * ones are overwritten. */
 struct annals {
     struct point {
@@ -49,13 +52,18 @@ struct annals {
         uint16_t nodes; /* bits */
         bool is_whole;  /* voters alone */
     } epochs[EPOCHS_PER_GROUP];
-    uint32_t conf_epoch;      /* the newest descriptor seen, and an index not before its entry's */
+    uint32_t conf_epoch; /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;
+    struct reach { /* of its range epochs, by epoch: which keys they mean */
+        uint32_t range_epoch;
+        uint64_t hash;
+    } reaches[EPOCHS_PER_GROUP];
 };
 
 struct cluster {
     struct cluster_options o;
     struct node nodes[CLUSTER_NODES_MAX];
+    uint32_t roles[CLUSTER_NODES_MAX + 1], had[CLUSTER_NODES_MAX + 1]; /* by node, bits of enum kv_node_role: now; ever */
     struct channel_identity client;
     struct keys_allowed allowed;
     uint8_t allowed_keys[1][CHANNEL_KEY_BYTES];
@@ -66,6 +74,10 @@ struct cluster {
     } jobs[JOBS_SEEN];
     uint64_t checks;
     uint32_t busy_node; /* whose leader counted an entry last; 0: none yet */
+    struct written {    /* into other keyspaces than the clients', and acknowledged */
+        uint32_t keyspace;
+        uint8_t keys; /* bit I: "a/0" .. "f/7", by their last digit */
+    } written[KEYSPACES_KEPT];
 };
 
 struct annals *annals_of(struct cluster *c, uint32_t group); /* NULL: none is kept */
@@ -74,6 +86,17 @@ bool jobs_check(struct cluster *c, struct node *n, char *why, size_t why_size);
 void job_epochs_see(struct annals *a, const struct descriptor *d);
 uint64_t cluster_job_open(struct cluster *c, uint32_t node, uint64_t drawn); /* one of those that its replica knows; 0: none */
 bool cluster_jobs_over(const struct cluster *c, char *why, size_t why_size);
+/* cluster.c: asks the node, as a client of its own would; the answer goes into the trace. */
+void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count);
+/* cluster_nodes.c: all members have the same list of nodes. */
+bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size);
+bool drains_can_end(const struct cluster *c); /* as many nodes may take replicas as each partition has */
+/* cluster_owners.c */
+bool ownership_check(struct cluster *c, char *why, size_t why_size);
+bool reach_check(struct cluster *c, const struct descriptor *d, char *why, size_t why_size);
+bool owners_tile(const struct cluster *c, char *why, size_t why_size); /* of a cluster at rest */
+/* The descriptor of a group that most was done to, of all that are open anywhere; NULL: none is. */
+const struct descriptor *descriptor_newest(const struct cluster *c, uint32_t group);
 /* cluster_promises.c */
 bool promises_check(struct cluster *c, const struct node *n, const struct group *g, char *why, size_t why_size);
 

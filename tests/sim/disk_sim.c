@@ -28,7 +28,8 @@ static void operation_begin(struct disk_sim *d, enum disk_mem_kind kind)
     if (x == NULL) return;
     bool syncs = kind == DISK_MEM_APPEND && x->request->sync;
     uint64_t least = syncs ? d->o.sync_min_ns : 1000;
-    uint64_t most = kind == DISK_MEM_WORK ? d->o.work_max_ns : syncs ? d->o.sync_max_ns : 20000;
+    uint64_t most = kind == DISK_MEM_WORK ? d->o.work_max_ns : syncs ? d->o.sync_max_ns
+                                                                     : 20000;
     uint32_t factor = kind == DISK_MEM_WORK ? d->work_factor : d->append_factor;
     uint64_t cost = factor * (least + sim_below(d->o.sim, most > least ? most - least + 1 : 1));
     if (kind == DISK_MEM_APPEND) x->request->ns = cost;

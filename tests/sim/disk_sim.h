@@ -10,7 +10,7 @@ struct disk_sim_options {
     struct sim *sim;
     struct sim_host *host;
     uint64_t seed;
-    uint64_t capacity;                /* bytes; 0 = no limit */
+    uint64_t capacity;                 /* bytes; 0 = no limit */
     uint64_t sync_min_ns, sync_max_ns; /* one append with its sync */
     uint64_t work_max_ns;
 };

@@ -12,9 +12,9 @@
  * (4) No decision looks at an address, so the same seed gives the same run. */
 
 enum {
-    SIM_READ_COST_NS = 40,     /* of a clock read, so that loops until a time end */
-    SIM_TURN_NS_MAX = 20000,   /* how long a loop turn collects events before its tasks run */
-    SIM_WORK_NS_MAX = 3000000, /* of work() off the loop */
+    SIM_READ_COST_NS = 40,          /* of a clock read, so that loops until a time end */
+    SIM_TURN_NS_MAX = 20000,        /* how long a loop turn collects events before its tasks run */
+    SIM_WORK_NS_MAX = 3000000,      /* of work() off the loop */
     SIM_TIMERS_LATE_NS_MAX = 500000 /* after a pause, behind what came from the network */
 };
 

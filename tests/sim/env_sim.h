@@ -18,12 +18,12 @@
 struct sim;
 struct sim_host;
 
-struct sim_net { /* may be changed at any time with sim_net() */
+struct sim_net {                         /* may be changed at any time with sim_net() */
     uint64_t delay_min_ns, delay_max_ns; /* one way, per segment */
-    uint32_t loss_ppm;       /* of segments: each costs 200 ms or more */
-    uint32_t reset_ppm;      /* of segments: the connection breaks there */
-    uint32_t heal_break_ppm; /* of stalled connections: broken when the link heals */
-    uint64_t stall_break_ns; /* a stalled sender gives up after one to two of these; 0 = never */
+    uint32_t loss_ppm;                   /* of segments: each costs 200 ms or more */
+    uint32_t reset_ppm;                  /* of segments: the connection breaks there */
+    uint32_t heal_break_ppm;             /* of stalled connections: broken when the link heals */
+    uint64_t stall_break_ns;             /* a stalled sender gives up after one to two of these; 0 = never */
 };
 struct sim_options {
     uint64_t seed;
@@ -31,11 +31,14 @@ struct sim_options {
     struct sim_net net;
     struct sim_trace *trace; /* NULL, or where the last events go; see below */
 };
-enum { SIM_HOSTS_MAX = 64, SIM_PORT_ANY = 0, SIM_SEND_BUFFER_BYTES = 256 << 10 };
+enum { SIM_HOSTS_MAX = 64,
+       SIM_PORT_ANY = 0,
+       SIM_SEND_BUFFER_BYTES = 256 << 10 };
 
 /* The last events, for the story of a failure. Lives where the caller wants it (kvsim
  * maps it shared, so that a parent can print it after an assert killed the child). */
-enum { SIM_TRACE_EVENTS = 4096, SIM_TRACE_TEXT_BYTES = 176 };
+enum { SIM_TRACE_EVENTS = 4096,
+       SIM_TRACE_TEXT_BYTES = 176 };
 struct sim_trace {
     uint64_t count; /* ever written; the ring holds the last SIM_TRACE_EVENTS */
     struct sim_trace_event {
@@ -46,17 +49,17 @@ struct sim_trace {
 };
 
 struct sim *sim_create(const struct sim_options *o); /* NULL: out of memory */
-void sim_destroy(struct sim *s); /* runs no callbacks; reap processes first if they own memory */
+void sim_destroy(struct sim *s);                     /* runs no callbacks; reap processes first if they own memory */
 
-uint64_t sim_now_ns(const struct sim *s);  /* true time, which no host can see */
-uint64_t sim_random(struct sim *s);        /* the world's own stream: faults, schedules */
-uint64_t sim_below(struct sim *s, uint64_t n);             /* uniform in [0, n); n > 0 */
+uint64_t sim_now_ns(const struct sim *s);      /* true time, which no host can see */
+uint64_t sim_random(struct sim *s);            /* the world's own stream: faults, schedules */
+uint64_t sim_below(struct sim *s, uint64_t n); /* uniform in [0, n); n > 0 */
 bool sim_chance(struct sim *s, uint32_t ppm);
-bool sim_step(struct sim *s);              /* one event; false: nothing is left to happen */
+bool sim_step(struct sim *s); /* one event; false: nothing is left to happen */
 void sim_run_until(struct sim *s, uint64_t time_ns);
-uint64_t sim_hash(const struct sim *s);    /* over every event so far and every sim_mix() */
+uint64_t sim_hash(const struct sim *s); /* over every event so far and every sim_mix() */
 void sim_mix(struct sim *s, struct kv_slice bytes);
-uint64_t sim_events(const struct sim *s);  /* dispatched so far */
+uint64_t sim_events(const struct sim *s); /* dispatched so far */
 void sim_note(struct sim *s, const struct sim_host *h, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void sim_trace_end(struct sim *s); /* what comes now is no part of the story */
@@ -89,11 +92,11 @@ void sim_reap(struct env *dead);
 void sim_host_start(struct sim_host *h);
 
 /* Faults of one host. */
-void sim_host_pause(struct sim_host *h, uint64_t duration_ns); /* SIGSTOP .. SIGCONT */
+void sim_host_pause(struct sim_host *h, uint64_t duration_ns);            /* SIGSTOP .. SIGCONT */
 void sim_host_stutter(struct sim_host *h, uint32_t ppm, uint64_t max_ns); /* pauses between clock reads */
-void sim_host_slow(struct sim_host *h, uint64_t cost_ns);      /* each callback takes so long */
+void sim_host_slow(struct sim_host *h, uint64_t cost_ns);                 /* each callback takes so long */
 void sim_host_wall_jump(struct sim_host *h, int64_t delta_ns);
-void sim_host_drift(struct sim_host *h, int32_t ppm);          /* of the monotonic clock, from now on */
+void sim_host_drift(struct sim_host *h, int32_t ppm); /* of the monotonic clock, from now on */
 /* Faults of the links, directed. A host is never cut from itself. */
 void sim_link_block(struct sim *s, struct sim_host *from, struct sim_host *to);
 void sim_link_open(struct sim *s, struct sim_host *from, struct sim_host *to);

@@ -5,7 +5,8 @@
 #include "tests/sim/env_sim.h"
 
 /* What env_sim.c (clock, heap, hosts) and env_sim_net.c (connections) share. */
-enum sim_kind { SIM_TIMER, SIM_EVENT };
+enum sim_kind { SIM_TIMER,
+                SIM_EVENT };
 struct sim_entry {
     uint64_t time, sequence;
     enum sim_kind kind;
@@ -34,13 +35,13 @@ struct sim_host {
     struct sim *sim;
     uint32_t id;
     char address[64];
-    struct env_sim *process; /* the newest; alive or not */
+    struct env_sim *process;           /* the newest; alive or not */
     uint64_t anchor_true, anchor_mono; /* mono = anchor_mono + (true - anchor_true) at the drifting rate */
     int64_t wall_offset;
     int32_t drift_ppm;
     uint64_t busy_until; /* true time */
     uint64_t timers_late_ns;
-    uint64_t lag;        /* true time spent inside the current callback */
+    uint64_t lag; /* true time spent inside the current callback */
     uint64_t cost_ns;
     uint32_t stutter_ppm;
     uint64_t stutter_max_ns;
@@ -94,7 +95,7 @@ void sim_net_write(struct env *e, struct env_conn *c, struct env_write *w);
 void sim_net_read(struct env *e, struct env_conn *c, bool on);
 void sim_net_close(struct env *e, struct env_conn *c);
 void sim_net_killed(struct env_sim *p, enum sim_death how); /* the process just died */
-void sim_net_started(struct sim_host *h);                  /* packets of old connections now get refused */
+void sim_net_started(struct sim_host *h);                   /* packets of old connections now get refused */
 void sim_net_healed(struct sim *s, struct sim_host *from, struct sim_host *to);
 void sim_net_destroy(struct sim *s);
 #endif

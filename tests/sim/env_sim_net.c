@@ -15,11 +15,11 @@
  * (5) A connection is freed when both ends are gone and no event of it is scheduled. */
 
 enum {
-    NET_SOON_NS = 30000,             /* between a call and its callback */
-    NET_RTO_NS = 200000000,          /* first retransmission */
-    NET_RESUME_NS_MAX = 1000000000,  /* after a heal, beyond the share of the time blocked */
+    NET_SOON_NS = 30000,            /* between a call and its callback */
+    NET_RTO_NS = 200000000,         /* first retransmission */
+    NET_RESUME_NS_MAX = 1000000000, /* after a heal, beyond the share of the time blocked */
     NET_SEGMENT_MAX = 65536,
-    NET_SYN_NS_MIN = 1000000000      /* a dial into silence fails after one to four of these */
+    NET_SYN_NS_MIN = 1000000000 /* a dial into silence fails after one to four of these */
 };
 
 struct segment {
@@ -340,8 +340,7 @@ static void dial_fails(struct sim_tcp *t, enum kv_err err)
     sim_cancel(t->sim, &t->syn_timeout);
     e->write_err = err;
     sim_schedule(t->sim, e->process, &e->opened,
-                 t->sim->now + 1 + (t->ends[1].host == NULL ? sim_below(t->sim, NET_SOON_NS)
-                                                            : sim_delay(t->sim, t->ends[1].host, e->host)));
+                 t->sim->now + 1 + (t->ends[1].host == NULL ? sim_below(t->sim, NET_SOON_NS) : sim_delay(t->sim, t->ends[1].host, e->host)));
 }
 
 static void dial_timeout(struct sim_event *event)

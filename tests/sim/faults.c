@@ -42,7 +42,8 @@ void swarm_start_node(struct swarm *w, uint32_t node)
 
 static void crash(struct swarm *w, uint32_t node, enum sim_death how)
 {
-    if (cluster_up(w->cluster, node)) cluster_crash(w->cluster, node, how);
+    if (!cluster_is_member(w->cluster, node)) return;
+    if (cluster_runs(w->cluster, node)) cluster_crash(w->cluster, node, how);
     /* A device that owes it writes takes them into its grave (atlas.c). */
     bool astray = disk_mem_since_misdirected(disk_sim_mem(cluster_disk(w->cluster, node))) > 0;
     if (w->tainted[node] && (how == SIM_POWER || astray)) swarm_wipe(w, node);
@@ -54,12 +55,12 @@ static void restart_fires(struct sim_event *e)
 {
     struct restart *r = container_of(e, struct restart, event);
     struct swarm *w = r->w;
-    if (cluster_up(w->cluster, r->node)) { /* it dies again before it got far */
+    if (cluster_runs(w->cluster, r->node)) { /* it dies again before it got far */
         crash(w, r->node, SIM_POWER);
         return;
     }
     swarm_start_node(w, r->node);
-    if (!w->healed && cluster_up(w->cluster, r->node) && swarm_chance(w, w->season.again_ppm))
+    if (!w->healed && cluster_runs(w->cluster, r->node) && swarm_chance(w, w->season.again_ppm))
         sim_after(w->sim, NULL, e, 1 + swarm_below(w, KV_MS(500)));
 }
 
@@ -72,13 +73,13 @@ static void wipe(struct swarm *w, uint32_t node, enum sim_death how)
 void swarm_faults_step(struct swarm *w)
 {
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
-        if (!cluster_up(w->cluster, i)) continue;
+        if (!cluster_runs(w->cluster, i)) continue;
         if (disk_mem_is_crashed(disk_sim_mem(cluster_disk(w->cluster, i)))) crash(w, i, SIM_POWER);
         else if (w->tainted[i] && swarm_misdirection_is_proven(w, i)) crash(w, i, SIM_KILL);
     }
     if (cluster_reap(w->cluster) == 0) return;
     for (uint32_t i = 1; i <= w->plan.nodes; i++)
-        if (!cluster_up(w->cluster, i) && w->restarts[i].event.heap_index == 0) crash(w, i, SIM_KILL);
+        if (cluster_is_member(w->cluster, i) && !cluster_runs(w->cluster, i) && w->restarts[i].event.heap_index == 0) crash(w, i, SIM_KILL);
 }
 
 static void calm_fires(struct sim_event *e)
@@ -288,6 +289,23 @@ static bool unite(struct swarm *w, uint32_t node)
     return true;
 }
 
+static enum swarm_fault coordinator_blow(struct swarm *w)
+{
+    static const enum swarm_fault blows[] = {SWARM_KILL, SWARM_POWER, SWARM_PAUSE, SWARM_ISOLATE};
+    return blows[swarm_below(w, w->plan.nodes < 3 ? 3 : 4)];
+}
+
+/* Where nodes have not all roles. Few: each is followed by moves. */
+static bool role(struct swarm *w, uint32_t node)
+{
+    enum { CHANGES_MAX = 4 };
+    enum kv_node_role r = (enum kv_node_role)(1u << swarm_below(w, 3));
+    if (w->plan.roles[1] == 0 || w->out->faults[SWARM_ROLE] >= CHANGES_MAX || !cluster_change_role(w->cluster, node, r)) return false;
+    sim_note(w->sim, cluster_host(w->cluster, node), "role %u is %s", r, cluster_has_role(w->cluster, node, r) ? "given" : "taken");
+    crash(w, node, SIM_KILL);
+    return true;
+}
+
 /* False: it did not happen after all. */
 static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
@@ -331,6 +349,10 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_MOVE: return move(w, node);
     case SWARM_KEYSPACE: return keyspace(w, node);
     case SWARM_UNITE: return unite(w, node);
+    case SWARM_JOIN: return cluster_join(w->cluster, node);
+    case SWARM_DRAIN: return cluster_drain(w->cluster, node, swarm_below(w, UINT64_MAX));
+    case SWARM_COORDINATOR: return fault_apply(w, coordinator_blow(w), node);
+    case SWARM_ROLE: return role(w, node);
     case SWARM_FAULT_COUNT: break;
     }
     return false;
@@ -342,6 +364,14 @@ static bool fault_is_skipped(const struct swarm *w, uint32_t number)
     return k != NULL && number < SWARM_FAULTS_MAX && (k->faults[number / 64] >> number % 64 & 1) != 0;
 }
 
+/* A node that is on its way to join has no worker yet. */
+static bool may_strike(struct swarm *w, enum swarm_fault f, uint32_t node)
+{
+    if (f == SWARM_WALL || f == SWARM_DRIFT) return true;
+    bool any = f == SWARM_KILL || f == SWARM_POWER || f == SWARM_PAUSE || f == SWARM_CUT || f == SWARM_ISOLATE;
+    return any ? cluster_runs(w->cluster, node) : cluster_up(w->cluster, node);
+}
+
 static void fault_strikes(struct swarm *w, uint32_t node, uint32_t kinds)
 {
     /* A fault left out is drawn all the same, so that the others stay as they are. */
@@ -351,7 +381,8 @@ static void fault_strikes(struct swarm *w, uint32_t node, uint32_t kinds)
     if (fault_is_skipped(w, number)) return;
     bool links = f == SWARM_SPLIT || f == SWARM_ISOLATE || f == SWARM_BRIDGE || f == SWARM_RING || f == SWARM_LAG;
     if (links && w->plan.nodes < 3) return;
-    if (f != SWARM_WALL && f != SWARM_DRIFT && !cluster_up(w->cluster, node)) return;
+    if (f == SWARM_COORDINATOR && cluster_coordinator(w->cluster) != 0) node = cluster_coordinator(w->cluster);
+    if (!may_strike(w, f, node)) return;
     uint64_t stream = w->random;
     w->random = fork;
     if (fault_apply(w, f, node)) fault_note(w, f, number, f == SWARM_DRIFT || (links && f != SWARM_LAG) ? 0 : node);
@@ -417,6 +448,6 @@ void swarm_faults_heal(struct swarm *w)
         disk_mem_faults_set(disk_sim_mem(cluster_disk(w->cluster, i)), &(struct disk_mem_faults){0});
         swarm_untaint(w, i);
         if (w->restarts[i].event.heap_index != 0) sim_cancel(w->sim, &w->restarts[i].event);
-        if (!w->out->failed && !cluster_up(w->cluster, i)) swarm_start_node(w, i);
+        if (!w->out->failed && cluster_is_member(w->cluster, i) && !cluster_runs(w->cluster, i)) swarm_start_node(w, i);
     }
 }

@@ -35,6 +35,7 @@ static int usage(FILE *out)
     fputs("usage: kvsim --seed N | --seeds A..B [--jobs J] [options]\n"
           "  --seconds S     simulated seconds under faults (20)\n"
           "  --nodes N       1, 3 or 5 .. (drawn from the seed)\n"
+          "  --roles         no node need have all roles (else in some of the seeds)\n"
           "  --clients N     at most so many clients (8)\n"
           "  --faults A,B    only these kinds may happen; none: no faults\n"
           "  --skip-faults L leave out faults by their numbers, as in 3,5-9\n"
@@ -132,6 +133,7 @@ static bool args_parse(struct args *a, int argc, char **argv)
         } else {
             takes = false;
             if (strcmp(name, "--twice") == 0) a->run.twice = true;
+            else if (strcmp(name, "--roles") == 0) a->run.swarm.roles = true;
             else if (strcmp(name, "--minimize") == 0) a->minimize = true;
             else if (strcmp(name, "--keep-going") == 0) a->keep_going = true;
             else if (strcmp(name, "--no-fork") == 0) a->no_fork = true;

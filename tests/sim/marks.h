@@ -46,6 +46,12 @@
     X(RESOLVES, "merge-resolve", MERGE)          \
     X(EVICTED, "evicted", MERGE)                 \
     X(GONE, "gone", NONE)                        \
+    X(SHAPED, "shaping", MEMBERS)                \
+    X(PLACEMENT, "placement", PLACEMENT)         \
+    X(NODES, "nodes", PLACEMENT)                 \
+    X(JOINED, "joined", PLACEMENT)               \
+    X(JOIN_AGAIN, "join-again", NONE)            \
+    X(REMOVED, "removed", NONE)                  \
     X(CHECKPOINT, "checkpoint", LOG)             \
     X(CONF, "conf", MEMBERS)                     \
     X(DEDUP, "dedup-hit", NONE)                  \
@@ -64,6 +70,7 @@ enum sim_topic {
     SIM_TOPIC_MEMBERS,
     SIM_TOPIC_REST,
     SIM_TOPIC_MERGE,
+    SIM_TOPIC_PLACEMENT,
     SIM_TOPIC_NONE /* the last: how many there are */
 };
 enum sim_mark {

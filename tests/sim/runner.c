@@ -110,6 +110,7 @@ void replay_print(const struct run_options *o, uint64_t seed, FILE *out)
             mutant == NULL ? "" : mutant, mutant == NULL ? "build/kvsim" : " build/mutants/kvsim",
             (unsigned long long)seed, (unsigned long long)o->seconds, o->swarm.clients_max);
     if (o->swarm.nodes != 0) fprintf(out, " --nodes %u", o->swarm.nodes);
+    if (o->swarm.roles) fputs(" --roles", out);
     if (o->only != NULL) fprintf(out, " --faults %s", o->only);
     skips_print(" --skip-faults ", o->skips.faults, SWARM_FAULTS_MAX, out);
     skips_print(" --skip-ops ", o->skips.ops, SWARM_OPS_MAX, out);

@@ -8,8 +8,8 @@
 struct slot {
     struct sim_trace trace;
     struct swarm_result result;
-    int status; /* of the child, as wait() tells */
-    int words;  /* the file its stderr goes to; 0: none yet */
+    int status;           /* of the child, as wait() tells */
+    int words;            /* the file its stderr goes to; 0: none yet */
     char last_words[256]; /* what an assertion said */
 };
 struct run_options { /* what a replay line repeats */
@@ -24,7 +24,7 @@ struct slot *slots_make(uint32_t count); /* shared; NULL: errno says why */
 /* In this process. */
 void run_here(const struct run_options *o, uint64_t seed, struct slot *slot);
 pid_t run_start(const struct run_options *o, uint64_t seed, struct slot *slot); /* < 0: errno */
-void run_ended(struct slot *slot, int status); /* after wait() told */
+void run_ended(struct slot *slot, int status);                                  /* after wait() told */
 bool run_failed(const struct slot *slot);
 /* One line: why, or what the assertion said. */
 const char *run_why(const struct slot *slot);

@@ -47,7 +47,7 @@ static void blows_first(struct swarm_season *s)
     uint32_t blows = 0;
     for (uint32_t i = 0; i < s->fault_kinds; i++) {
         enum swarm_fault f = s->faults[i];
-        if (f == SWARM_KILL || f == SWARM_POWER || f == SWARM_PAUSE || f == SWARM_SPLIT || f == SWARM_ISOLATE)
+        if (f == SWARM_KILL || f == SWARM_POWER || f == SWARM_PAUSE || f == SWARM_SPLIT || f == SWARM_ISOLATE || f == SWARM_COORDINATOR)
             swap(s, i, blows++);
     }
 }

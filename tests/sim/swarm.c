@@ -9,7 +9,8 @@
 
 enum {
     SETTLE_SECONDS_MAX = 20,   /* healed: every client must have had an answer by then */
-    CONVERGE_SECONDS_MAX = 30, /* and all replicas the same state */
+    CONVERGE_SECONDS_MAX = 30, /* and all replicas the same state, */
+    PLACE_SECONDS_MAX = 150,   /* where replicas have to move first, four partitions at a time */
     CHECK_EVENTS = 64          /* between two checks of all invariants: nine groups are too many for each step */
 };
 
@@ -92,12 +93,44 @@ static void tune(void *context, struct config *c)
     c->raft_lease = c->raft_lease * p->pace_percent / 100;
     c->raft_election = c->raft_election * p->pace_percent / 100;
     c->raft_quiet = p->quiet_ns;
+    c->coordinator_settle = p->settle_ns;
+    c->coordinator_split_load = p->split_load;
+    c->coordinator_split_bytes = p->split_bytes;
+    c->coordinator_merge_after = p->merge_after_ns;
+    c->coordinator_partitions = p->partitions_max;
+    c->coordinator_balance_load = p->balance_load;
+    c->service_rate = p->service_rate;
+    c->coordinator_dead = p->dead_ns;
 }
 
 /* A number that is small more often than large: 2^k, k uniform. */
 static uint64_t power(struct sim *s, uint32_t from, uint32_t to)
 {
     return (uint64_t)1 << (from + sim_below(s, to - from + 1));
+}
+
+static bool plan_has(const struct swarm_plan *p, enum swarm_fault f)
+{
+    for (uint32_t i = 0; i < p->fault_kinds; i++)
+        if (p->faults[i] == f) return true;
+    return false;
+}
+
+/* Nodes that are not for everything: enough for the replicas to hold data, at least one to hold partition 0 and one to take
+ * clients, the others as it comes. */
+static void roles_draw(struct sim *s, struct swarm_plan *p)
+{
+    uint32_t storage = 0, coordinators = 0, gateways = 0;
+    p->replicas = p->nodes < 3 ? p->nodes : 3;
+    for (uint32_t i = 1; i <= p->nodes; i++) {
+        p->roles[i] = 1 + (uint32_t)sim_below(s, KV_NODE_ROLES_ALL);
+        if (storage + p->nodes - i < p->replicas) p->roles[i] |= KV_NODE_STORAGE;
+        if (coordinators == 0 && i == p->nodes) p->roles[i] |= KV_NODE_COORDINATOR;
+        if (gateways == 0 && i == p->nodes) p->roles[i] |= KV_NODE_GATEWAY;
+        storage += kv_node_has(p->roles[i], KV_NODE_STORAGE);
+        coordinators += kv_node_has(p->roles[i], KV_NODE_COORDINATOR);
+        gateways += kv_node_has(p->roles[i], KV_NODE_GATEWAY);
+    }
 }
 
 static void plan_draw(struct swarm *w)
@@ -109,6 +142,10 @@ static void plan_draw(struct swarm *w)
                                           : kind < 92   ? 5
                                                         : 1;
     p->replicas = p->nodes > 3 && sim_chance(s, 500000) ? 3 : p->nodes;
+    if (w->o.roles || (p->nodes > 3 && sim_chance(s, 400000))) {
+        if (w->o.nodes == 0) p->nodes = 4 + (uint32_t)sim_below(s, 5);
+        roles_draw(s, p);
+    }
     p->clients = 1 + (uint32_t)sim_below(s, w->o.clients_max);
     p->segment_bytes = power(s, 14, 20); /* small: checkpoints, snapshots and recycling are frequent */
     p->memtable_bytes = power(s, 15, 22);
@@ -135,8 +172,20 @@ static void plan_draw(struct swarm *w)
     }
     for (uint32_t f = 0; f < SWARM_FAULT_COUNT; f++)
         if ((w->o.faults >> f & 1) != 0 && sim_chance(s, 500000)) p->faults[p->fault_kinds++] = (enum swarm_fault)f;
+    bool is_eager = sim_chance(s, 600000); /* the coordinator's limits are within what a handful of clients does */
+    p->split_load = is_eager ? power(s, 2, 7) : 1000;
+    p->split_bytes = is_eager ? power(s, 9, 14) : UINT64_C(4) << 30;
+    p->merge_after_ns = is_eager ? power(s, 29, 32) : KV_SECONDS(600);
+    p->settle_ns = is_eager ? power(s, 27, 32) : KV_SECONDS(5);
+    p->partitions_max = 8 + (uint32_t)sim_below(s, 25);
+    p->balance_load = is_eager ? power(s, 0, 6) : 100;
+    p->dead_ns = sim_chance(s, 500000) ? power(s, 31, 34) : KV_SECONDS(600); /* 2 s .. 17 s, or none is */
+    if (plan_has(p, SWARM_JOIN) && p->roles[1] == 0) p->late = 1 + (uint32_t)sim_below(s, 2);
+    if (p->nodes + p->late > CLUSTER_NODES_MAX) p->late = CLUSTER_NODES_MAX - p->nodes;
+    p->nodes += p->late;
     sim_net(s, &p->net);
     w->random = sim_random(s);
+    p->service_rate = w->o.seed % 8 == 7 ? (uint64_t)100 << (w->o.seed / 8 % 5) : 0;
 }
 
 static bool world_make(struct swarm *w)
@@ -146,6 +195,8 @@ static bool world_make(struct swarm *w)
     w->cluster = cluster_create(&(struct cluster_options){.sim = s,
                                                           .nodes = p->nodes,
                                                           .replicas = p->replicas,
+                                                          .late = p->late,
+                                                          .roles_of = p->roles,
                                                           .seed = sim_random(s),
                                                           .tune = tune,
                                                           .context = &w->plan,
@@ -157,8 +208,6 @@ static bool world_make(struct swarm *w)
                                                           .log_levels = w->o.log_levels});
     if (w->cluster == NULL) return false;
     uint32_t kinds = 1 + (uint32_t)sim_below(s, 15); /* bits: registers, counters, lists, mortals */
-    bool wall_jumps = false;
-    for (uint32_t i = 0; i < p->fault_kinds; i++) wall_jumps = wall_jumps || p->faults[i] == SWARM_WALL;
     struct workload_options wl = {.sim = s,
                                   .cluster = w->cluster,
                                   .clients = p->clients,
@@ -168,7 +217,7 @@ static bool world_make(struct swarm *w)
                                   .think_max_ns = power(s, 20, 26),
                                   .timeout_ns = KV_SECONDS(3),
                                   .seed = sim_random(s),
-                                  .wall_is_sane = !wall_jumps,
+                                  .wall_is_sane = !plan_has(p, SWARM_WALL),
                                   .skip_ops = w->o.skips == NULL ? NULL : w->o.skips->ops};
     wl.registers = (kinds & 1) != 0 ? 1 + (uint32_t)sim_below(s, 4) : 0;
     wl.counters = (kinds & 2) != 0 ? 1 + (uint32_t)sim_below(s, 3) : 0;
@@ -202,22 +251,39 @@ static void liveness(struct swarm *w)
                cluster_leaders(w->cluster, &applied));
 }
 
+/* All replicas of one state and, after a while, where they have to be; from then on nobody moves them. */
+static bool at_rest(struct swarm *w, bool moves, char *why, size_t why_size)
+{
+    struct workload_counts counts;
+    workload_counts(w->workload, &counts);
+    snprintf(why, why_size, "%u operations are still open", counts.open);
+    if (counts.open != 0 || !cluster_settled(w->cluster, why, why_size)) return false;
+    return !moves || cluster_drained(w->cluster, why, why_size);
+}
+
+static bool come_to_rest(struct swarm *w, bool moves)
+{
+    char why[256] = "";
+    bool has_moves = plan_has(&w->plan, SWARM_DRAIN) || w->out->faults[SWARM_ROLE] > 0;
+    int seconds_max = moves && has_moves ? PLACE_SECONDS_MAX : CONVERGE_SECONDS_MAX;
+    for (int step = 0; step < 10 * seconds_max && !w->out->failed; step++) {
+        sim_run_until(w->sim, sim_now_ns(w->sim) + KV_MS(100));
+        if (at_rest(w, moves, why, sizeof why)) return true;
+    }
+    cluster_tell(w->cluster);
+    swarm_fail(w, "convergence: not within %d s: %s", seconds_max, why);
+    return false;
+}
+
 static void convergence(struct swarm *w)
 {
     char why[256] = "";
     workload_stop(w->workload);
-    for (uint32_t step = 0; step < 10 * CONVERGE_SECONDS_MAX && !w->out->failed; step++) {
-        sim_run_until(w->sim, sim_now_ns(w->sim) + KV_MS(100));
-        struct workload_counts counts;
-        workload_counts(w->workload, &counts);
-        if (counts.open == 0 && cluster_settled(w->cluster, why, sizeof why)) {
-            if (!cluster_same_rows(w->cluster, why, sizeof why)) swarm_fail(w, "replicas differ: %s", why);
-            return;
-        }
-        if (counts.open != 0) snprintf(why, sizeof why, "%u operations are still open", counts.open);
-    }
-    cluster_tell(w->cluster);
-    swarm_fail(w, "convergence: not within %d s: %s", CONVERGE_SECONDS_MAX, why);
+    if (!come_to_rest(w, true)) return;
+    cluster_coordinate(w->cluster, false);
+    workload_read_all(w->workload);
+    if (!come_to_rest(w, false)) return;
+    if (!cluster_same_rows(w->cluster, why, sizeof why)) swarm_fail(w, "replicas differ: %s", why);
 }
 
 static void judge(struct swarm *w)
@@ -266,7 +332,7 @@ void swarm_run(const struct swarm_options *o, struct swarm_result *out)
         sim_on_step(w.sim, on_step, &w);
         for (uint32_t i = 1; i <= w.plan.nodes; i++) {
             disk_sim_slow(cluster_disk(w.cluster, i), w.plan.log_factor[i], 1);
-            swarm_start_node(&w, i);
+            if (cluster_is_member(w.cluster, i)) swarm_start_node(&w, i);
         }
         workload_start(w.workload);
         swarm_faults_begin(&w);

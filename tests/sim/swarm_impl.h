@@ -4,14 +4,20 @@
 #include "tests/sim/workload.h"
 #include <stdarg.h>
 
-struct swarm_plan {                    /* drawn once, at the start */
-    uint32_t nodes, clients, replicas; /* of each partition */
+struct swarm_plan {                        /* drawn once, at the start */
+    uint32_t nodes, clients, replicas;     /* of each partition */
+    uint32_t late;                         /* of the nodes: those that are yet to join */
+    uint32_t roles[CLUSTER_NODES_MAX + 1]; /* by node, bits of enum kv_node_role; 0: all */
     uint64_t segment_bytes, memtable_bytes, log_cache_bytes, log_keep_bytes;
     uint32_t batch_entries;
     struct sim_net net;
     uint64_t sync_min_ns, sync_max_ns, work_max_ns;
-    uint32_t pace_percent;                      /* of heartbeat, lease and election timeout */
-    uint64_t quiet_ns;                          /* without clients, before a group becomes quiet; 0: never */
+    uint32_t pace_percent;                                                     /* of heartbeat, lease and election timeout */
+    uint64_t quiet_ns;                                                         /* without clients, before a group becomes quiet; 0: never */
+    uint64_t settle_ns, split_load, split_bytes, merge_after_ns, balance_load; /* the coordinator's limits */
+    uint32_t partitions_max;
+    uint64_t service_rate;                      /* of each node; 0: no limit. By the seed itself, not drawn */
+    uint64_t dead_ns;                           /* a node that is away for so long is replaced */
     bool cuts_reset;                            /* a link that is cut breaks its connections at once */
     uint32_t log_factor[CLUSTER_NODES_MAX + 1]; /* by node: a minority syncs so much slower than the others */
     enum swarm_fault faults[SWARM_FAULT_COUNT];

@@ -134,15 +134,29 @@ enum key_kind { KEY_REGISTER,
                 KEY_LIST,
                 KEY_MORTAL };
 
-static uint32_t key_number(struct client *c, enum key_kind *kind)
+static uint32_t keys_count(const struct workload *w)
 {
-    const struct workload_options *o = &c->w->o;
-    uint32_t k = (uint32_t)client_below(c, o->registers + o->counters + o->lists + o->mortals);
-    if (k < o->registers) *kind = KEY_REGISTER;
-    else if (k < o->registers + o->counters) *kind = KEY_COUNTER;
-    else if (k < o->registers + o->counters + o->lists) *kind = KEY_LIST;
-    else *kind = KEY_MORTAL;
-    return k;
+    return w->o.registers + w->o.counters + w->o.lists + w->o.mortals;
+}
+
+static enum key_kind key_kind(const struct workload *w, uint32_t k)
+{
+    const struct workload_options *o = &w->o;
+    if (k < o->registers) return KEY_REGISTER;
+    if (k < o->registers + o->counters) return KEY_COUNTER;
+    return k < o->registers + o->counters + o->lists ? KEY_LIST : KEY_MORTAL;
+}
+
+static uint32_t generation_now(const struct workload *w, enum key_kind kind, uint32_t k)
+{
+    if (kind == KEY_MORTAL) return w->mortal_writes[k] / MORTALS_PER_KEY;
+    return kind == KEY_LIST ? w->list_appends[k] / APPENDS_PER_KEY : 0;
+}
+
+static void key_text(enum key_kind kind, uint32_t k, uint32_t generation, char out[32])
+{
+    if (kind == KEY_MORTAL || kind == KEY_LIST) snprintf(out, 32, "%c%u.%u", "rclt"[kind], k, generation);
+    else snprintf(out, 32, "%c%u", "rclt"[kind], k);
 }
 
 static void register_choose(struct client *c, uint32_t key)
@@ -162,12 +176,12 @@ static void register_choose(struct client *c, uint32_t key)
 static void op_choose(struct client *c)
 {
     struct workload *w = c->w;
-    enum key_kind kind;
-    uint32_t k = key_number(c, &kind);
+    uint32_t k = (uint32_t)client_below(c, keys_count(w));
+    enum key_kind kind = key_kind(w, k);
     c->op = (struct client_op){.f = HISTORY_READ, .asked_ns = sim_now_ns(w->o.sim)};
-    snprintf(c->op.key, sizeof c->op.key, "%c%u", "rclt"[kind], k);
-    if (kind == KEY_MORTAL) snprintf(c->op.key, sizeof c->op.key, "t%u.%u", k, w->mortal_writes[k] / MORTALS_PER_KEY);
-    if (kind == KEY_LIST) snprintf(c->op.key, sizeof c->op.key, "l%u.%u", k, w->list_appends[k] / APPENDS_PER_KEY);
+    c->op.number = k;
+    c->op.floor = w->versions[k];
+    key_text(kind, k, generation_now(w, kind, k), c->op.key);
     if (client_chance(c, w->o.read_ppm)) {
         if (!c->native || !client_chance(c, w->o.level_ppm)) return;
         c->op.level = KV_LEVEL_LEASE + (enum kv_level)client_below(c, 3);
@@ -200,6 +214,45 @@ static void op_choose(struct client *c)
     snprintf(c->op.old, sizeof c->op.old, "%lld", (long long)c->op.expected);
 }
 
+/* The key of that number of all that were ever written; false: there are not so many. What expired is not among them. */
+static bool key_of_all(const struct workload *w, uint32_t number, char out[32])
+{
+    for (uint32_t k = 0; k < keys_count(w); k++) {
+        enum key_kind kind = key_kind(w, k);
+        uint32_t now = generation_now(w, kind, k), first = kind == KEY_MORTAL ? now : 0;
+        if (number <= now - first) {
+            key_text(kind, k, first + number, out);
+            return true;
+        }
+        number -= now - first + 1;
+    }
+    return false;
+}
+
+static bool final_choose(struct client *c)
+{
+    c->op = (struct client_op){.f = HISTORY_READ, .number = WORKLOAD_KEYS_MAX, .asked_ns = sim_now_ns(c->w->o.sim)};
+    c->stopped = !key_of_all(c->w, c->final_next, c->op.key);
+    return !c->stopped;
+}
+
+static bool version_is_below(struct kv_version a, struct kv_version b)
+{
+    return a.epoch != b.epoch ? a.epoch < b.epoch : a.index < b.index;
+}
+
+void client_saw_version(struct client *c, struct kv_version v)
+{
+    struct workload *w = c->w;
+    const struct client_op *op = &c->op;
+    if (op->level == KV_LEVEL_BOUNDED || op->level == KV_LEVEL_ANY) return; /* they may be older */
+    if (v.index == 0 || op->number == WORKLOAD_KEYS_MAX || op->key[0] == 'l' || op->key[0] == 't') return;
+    if (version_is_below(v, op->floor) && w->wrong[0] == '\0')
+        snprintf(w->wrong, sizeof w->wrong, "version: %s is of %u:%llu, and was of %u:%llu before that was asked", op->key, v.epoch,
+                 (unsigned long long)v.index, op->floor.epoch, (unsigned long long)op->floor.index);
+    if (version_is_below(w->versions[op->number], v)) w->versions[op->number] = v;
+}
+
 static bool op_is_skipped(const struct workload *w, uint32_t number)
 {
     return w->o.skip_ops != NULL && number < 1 << 16 && (w->o.skip_ops[number / 64] >> number % 64 & 1) != 0;
@@ -221,10 +274,14 @@ static void client_thought(struct sim_event *e)
         resp_client_dial(c);
         return;
     }
-    op_choose(c);
-    if (op_is_skipped(c->w, c->w->counts.ops++)) {
-        client_ready(c);
-        return;
+    if (c->w->is_reading_all) {
+        if (!final_choose(c)) return;
+    } else {
+        op_choose(c);
+        if (op_is_skipped(c->w, c->w->counts.ops++)) {
+            client_ready(c);
+            return;
+        }
     }
     if (c->op.ttl_ms != 0) c->op.mortal = mortal_make(c->w, &c->op);
     if (c->op.mortal == NULL) c->op.ttl_ms = 0;
@@ -265,6 +322,7 @@ void client_answered(struct client *c, enum client_answer answer, json_t *value)
         if (c->op.mortal != NULL) c->op.mortal->ok_ns = sim_now_ns(w->o.sim);
         mortal_read(c, value);
         record(c, HISTORY_OK, value);
+        if (w->is_reading_all) c->final_next += w->o.clients;
         break;
     case ANSWER_FAIL:
         w->counts.fail++;
@@ -345,6 +403,13 @@ void workload_stop(struct workload *w)
     for (uint32_t i = 0; i < w->o.clients; i++) w->clients[i].stopped = true;
 }
 
+void workload_read_all(struct workload *w)
+{
+    w->is_reading_all = true;
+    for (uint32_t i = 0; i < w->o.clients; i++) w->clients[i].final_next = i;
+    workload_start(w);
+}
+
 void workload_mark(struct workload *w)
 {
     for (uint32_t i = 0; i < w->o.clients; i++) w->clients[i].ok_since_mark = 0;
@@ -355,6 +420,7 @@ void workload_counts(const struct workload *w, struct workload_counts *out)
     *out = w->counts;
     out->wrong = w->wrong[0] == '\0' ? NULL : w->wrong;
     out->ok_min = UINT64_MAX;
+    for (uint32_t i = 0; i < w->o.clients && w->is_reading_all; i++) out->open += !w->clients[i].stopped && !w->clients[i].busy;
     for (uint32_t i = 0; i < w->o.clients; i++)
         if (w->clients[i].ok_since_mark < out->ok_min) out->ok_min = w->clients[i].ok_since_mark;
 }

@@ -39,6 +39,8 @@ struct workload *workload_create(const struct workload_options *o);
 void workload_destroy(struct workload *w);
 void workload_start(struct workload *w);
 void workload_stop(struct workload *w); /* no new operations; what is open may finish */
+/* After that: every key is read once more, asked again until it is answered; meanwhile `open` is not 0. */
+void workload_read_all(struct workload *w);
 void workload_mark(struct workload *w); /* ok_min counts from here */
 void workload_counts(const struct workload *w, struct workload_counts *out);
 const struct history *workload_history(const struct workload *w);

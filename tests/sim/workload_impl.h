@@ -18,6 +18,8 @@ struct client_op {
     uint32_t bounded_ms, stale_ms; /* asked, and claimed */
     uint64_t asked_ns, ttl_ms;     /* ttl_ms 0: it stays */
     struct mortal *mortal;         /* of this write, if its value expires */
+    uint32_t number;               /* of the key */
+    struct kv_version floor;       /* that the key had before this was asked */
     char deadline[24];             /* libkv: on the client's own clock */
 };
 
@@ -48,7 +50,8 @@ struct client {
     uint32_t id;
     struct sim_host *host;
     bool native, busy, stopped;
-    uint64_t random; /* its own stream: what others do does not change what it asks */
+    uint32_t final_next; /* of the keys that are read in the end: which it reads next */
+    uint64_t random;     /* its own stream: what others do does not change what it asks */
     int64_t process;
     uint64_t ok_since_mark;
     struct client_op op;
@@ -72,7 +75,9 @@ struct workload {
     struct history *history;
     struct client clients[WORKLOAD_CLIENTS_MAX];
     int64_t process_next, value_next;
-    int64_t last_value[WORKLOAD_KEYS_MAX]; /* a guess for the next cas; 0: absent */
+    int64_t last_value[WORKLOAD_KEYS_MAX];         /* a guess for the next cas; 0: absent */
+    struct kv_version versions[WORKLOAD_KEYS_MAX]; /* the highest seen of each register and counter */
+    bool is_reading_all;
     struct workload_counts counts;
     struct mortal mortals[WORKLOAD_MORTALS_MAX];
     uint32_t mortal_next, mortal_writes[WORKLOAD_KEYS_MAX], list_appends[WORKLOAD_KEYS_MAX];
@@ -81,6 +86,8 @@ struct workload {
 };
 
 /* The client asked; `value` (borrowed, NULL: null) is what an ok of a read or incr returned. */
+/* Of a native answer, before client_answered(): versions of a key never go back (R16); 0:0 says nothing. */
+void client_saw_version(struct client *c, struct kv_version v);
 void client_answered(struct client *c, enum client_answer answer, json_t *value);
 uint64_t client_below(struct client *c, uint64_t n); /* its own chance */
 void client_ready(struct client *c);                 /* it may ask (again): thinks, then the next operation */

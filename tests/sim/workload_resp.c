@@ -107,7 +107,8 @@ void resp_client_dial(struct client *c)
 {
     if (c->dialling) return;
     c->dialling = true;
-    c->node = 1 + (uint32_t)client_below(c, cluster_size(c->w->o.cluster));
+    do c->node = 1 + (uint32_t)client_below(c, cluster_size(c->w->o.cluster));
+    while (!cluster_is_member(c->w->o.cluster, c->node) || !cluster_has_role(c->w->o.cluster, c->node, KV_NODE_GATEWAY));
     struct env_addr to = {.port = CLUSTER_RESP_PORT};
     snprintf(to.host, sizeof to.host, "10.0.0.%u", c->node);
     c->conn = (struct env_conn){.on_open = on_open, .on_bytes = on_bytes, .on_close = on_close};
@@ -186,6 +187,7 @@ static void on_done(struct kv_call *call)
         case KV_APPLIED_YES: break;
         }
     }
+    client_saw_version(c, r->version);
     client_answered(c, answer, value);
     json_decref(value);
 }
@@ -194,8 +196,8 @@ bool native_client_init(struct client *c)
 {
     struct kv_client_options o = {.env = env_of(c),
                                   .timeout_ms = (uint32_t)(c->w->o.timeout_ns / 1000000),
-                                  .seed_count = cluster_size(c->w->o.cluster)};
-    for (uint32_t i = 0; i < o.seed_count; i++) {
+                                  .seed_count = 0};
+    for (uint32_t i = 0; i < cluster_size(c->w->o.cluster) && cluster_is_member(c->w->o.cluster, i + 1); i++, o.seed_count++) {
         snprintf(o.seeds[i].host, sizeof o.seeds[i].host, "10.0.0.%u", i + 1);
         o.seeds[i].port = CLUSTER_NATIVE_PORT;
     }

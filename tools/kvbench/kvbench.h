@@ -49,7 +49,8 @@ struct options {
     const char *password; /* RESP */
     enum kv_level level;  /* of reads; native */
     uint32_t bounded_ms;
-    const char *prefix; /* of keys */
+    const char *keyspace; /* NULL: default */
+    const char *prefix;   /* of keys */
     uint32_t clients, depth;
     uint32_t writers; /* the first so many clients only write, the others only read */
     bool split;       /* `writers` holds */
@@ -185,6 +186,7 @@ double work_uniform(struct bench *b);                                /* [0, 1) *
 
 /* run.c */
 void bench_start(struct bench *b);               /* then run the loop until b->stop was called */
+void bench_end(struct bench *b);                 /* as if its time were over: what is open is waited for and reported */
 void lane_ready(struct lane *l);                 /* may send now */
 void lane_pull(struct lane *l);                  /* send what is due; after op_done() */
 void lane_lost(struct lane *l, const char *why); /* ends its open operations with an error */

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -20,6 +21,7 @@ static const char help[] =
     "  --clients N                   connections (native: callers), default 50\n"
     "  --depth N                     open operations of each, default 1\n"
     "  --keys N                      default 100000\n"
+    "  --keyspace NAME               of kvd, default `default`; RESP: by SELECT\n"
     "  --prefix TEXT                 of keys, default key:\n"
     "  --value MIN[-MAX]             bytes, default 100\n"
     "  --mix read=50,write=50        per cent of read, write, insert, scan, modify; default write=100\n"
@@ -30,7 +32,7 @@ static const char help[] =
     "  --fill                        write every key once, in random order, and end\n"
     "  --rate R                      open loop: R operations a second, latency from their due time\n"
     "  --poisson                     with --rate: random gaps instead of even ones\n"
-    "  --seconds S                   default 8, after --warmup S, default 1\n"
+    "  --seconds S                   default 8, after --warmup S, default 1; SIGINT and SIGTERM end it earlier\n"
     "  --ops N                       end after N operations instead\n"
     "  --timeout D                   of one operation, default 10s\n"
     "  --seed N                      of everything random, default 1\n"
@@ -164,6 +166,7 @@ static bool parse_option(struct options *o, const char *name, const char *value,
     if (strcmp(name, "--depth") == 0) return parse_u32(value, 1, DEPTH_MAX, &o->depth);
     if (strcmp(name, "--keys") == 0)
         return kv_parse_u64(kv_str(value), &o->keys) && o->keys > 0 && o->keys <= 1000000000;
+    if (strcmp(name, "--keyspace") == 0) return kv_str(o->keyspace = value).size - 1 < KV_NAME_BYTES_MAX;
     if (strcmp(name, "--prefix") == 0) return strlen(o->prefix = value) <= KEY_BYTES_MAX - 12;
     if (strcmp(name, "--value") == 0) return parse_value(value, &o->value_min, &o->value_max);
     if (strcmp(name, "--mix") == 0) return parse_mix(o, value);
@@ -217,6 +220,8 @@ static int check(struct options *o)
         return usage("%s%s", "--protocol native needs --key FILE", "");
     if (o->level != KV_LEVEL_LINEARIZABLE && o->protocol != &protocol_native)
         return usage("%s%s", "--level needs --protocol native; over RESP a client sends READONLY to the cluster port", "");
+    if (o->keyspace != NULL && (strcmp(o->protocol->name, "etcd") == 0 || o->share[OP_SCAN] > 0))
+        return usage("%s%s", "--keyspace: only kvd has them, and scans go over that named default", "");
     if (o->poisson && o->rate == 0) return usage("%s%s", "--poisson needs --rate", "");
     if (o->address_count == 0) {
         o->addresses[0] = (struct env_addr){.host = "127.0.0.1", .port = o->protocol->port};
@@ -264,6 +269,12 @@ int options_parse(struct options *o, int argc, char **argv)
 static void stop(struct bench *b)
 {
     env_uv_stop(b->loop);
+}
+
+static void end_early(void *context, int signum)
+{
+    (void)signum;
+    bench_end(context);
 }
 
 static enum kv_err make_lanes(struct bench *b)
@@ -323,6 +334,8 @@ int main(int argc, char **argv)
     b->env = env_uv_env(uv);
     b->loop = uv;
     b->stop = stop;
+    env_uv_signal(uv, SIGTERM, end_early, b);
+    env_uv_signal(uv, SIGINT, end_early, b);
     if (work_init(b) != KV_OK || make_lanes(b) != KV_OK) goto out_of_memory;
 
     bench_start(b);

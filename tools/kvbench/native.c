@@ -28,6 +28,7 @@ static enum kv_err client_of(struct bench *b, struct kv_client **out)
         enum kv_err err = kv_key_file(o->key_file, secret, why);
         if (err == KV_OK) {
             memcpy(c.seeds, o->addresses, sizeof c.seeds);
+            if (o->keyspace != NULL) memcpy(c.keyspace_name, o->keyspace, strlen(o->keyspace));
             channel_identity_make(&c.identity, secret);
             explicit_bzero(secret, sizeof secret);
             struct kv_client *client;

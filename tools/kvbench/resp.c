@@ -11,7 +11,7 @@ enum { VALUE_BYTES_MAX = 512 << 20 };
 struct resp_lane {
     struct kv_buf in; /* the beginning of a reply whose end has not arrived */
     uint32_t first, count;
-    bool greeting; /* the reply to AUTH comes first */
+    uint32_t greetings; /* replies to AUTH and SELECT come first */
     struct op *ring[];
 };
 
@@ -22,12 +22,15 @@ static enum kv_err resp_open(struct lane *l)
     if (r == NULL) return KV_NO_SPACE;
     kv_buf_init(&r->in, 0);
     l->state = r;
-    if (o->password == NULL) {
-        lane_ready(l);
-        return KV_OK;
+    if (o->password != NULL) {
+        r->greetings++;
+        kv_buf_printf(&l->out, "*2\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n", strlen(o->password), o->password);
     }
-    r->greeting = true;
-    kv_buf_printf(&l->out, "*2\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n", strlen(o->password), o->password);
+    if (o->keyspace != NULL) {
+        r->greetings++;
+        kv_buf_printf(&l->out, "*2\r\n$6\r\nSELECT\r\n$%zu\r\n%s\r\n", strlen(o->keyspace), o->keyspace);
+    }
+    if (r->greetings == 0) lane_ready(l);
     return KV_OK;
 }
 
@@ -99,10 +102,9 @@ static enum kv_err take_replies(struct lane *l, struct kv_slice *in)
     struct resp_value v;
     enum kv_err err;
     while ((err = resp_next(in, VALUE_BYTES_MAX, &v)) == KV_OK) {
-        if (r->greeting) {
-            r->greeting = false;
-            if (v.type != RESP_STATUS) return KV_AUTH;
-            lane_ready(l);
+        if (r->greetings > 0) {
+            if (v.type != RESP_STATUS) return l->bench->options.password == NULL ? KV_NO_KEYSPACE : KV_AUTH;
+            if (--r->greetings == 0) lane_ready(l);
             if (l->state != r) return KV_OK;
             continue;
         }

@@ -328,6 +328,17 @@ static void watch(struct env_timer *t)
     if (b->phase != PHASE_OVER) b->env->ops->timer_start(b->env, t, KV_MS(10));
 }
 
+void bench_end(struct bench *b)
+{
+    uint64_t now_ns = env_now_ns(b->env);
+    if (b->phase == PHASE_CONNECT) {
+        (void)snprintf(b->failure, sizeof b->failure, "stopped before all clients were connected");
+    } else if (b->end_ns > now_ns) {
+        b->end_ns = now_ns;
+        if (b->measure_ns > now_ns) b->measure_ns = now_ns;
+    }
+}
+
 void bench_start(struct bench *b)
 {
     for (int kind = 0; kind < OP_KINDS; kind++) {

@@ -30,22 +30,25 @@ int node_list_run(struct kvctl *k, const struct args *a, const char *const *word
     uint32_t node_count;
     struct node *nodes = nodes_read(k, &node_count, &code);
     if (nodes == NULL) return code;
-    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
+    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, NULL, 0, 0);
     if (k->format == FORMAT_JSON) {
         for (uint32_t i = 0; i < node_count && code == EXIT_OK; i++)
             code = nodes_json_print(k, nodes_json(&nodes[i]), JSON_COMPACT);
     } else {
         struct kv_buf out;
         struct output_table t;
-        output_table_init(&t, 8, "r.r..rr.");
-        static const char *const heads[] = {"NODE", "NATIVE", "RESP", "STATE", "ZONE", "REPLICAS", "LEADS", "STORE"};
-        for (uint32_t i = 0; i < 8; i++) output_table_cell(&t, "%s", heads[i]);
+        output_table_init(&t, 9, "r.r...rr.");
+        static const char *const heads[] = {"NODE", "NATIVE", "RESP", "STATE", "ROLES", "ZONE", "REPLICAS", "LEADS", "STORE"};
+        for (uint32_t i = 0; i < 9; i++) output_table_cell(&t, "%s", heads[i]);
         for (uint32_t i = 0; i < node_count; i++) {
             output_table_cell(&t, "%u", nodes[i].id);
             output_table_cell(&t, "%s:%u", nodes[i].addr.host, (unsigned)nodes[i].addr.port);
             output_table_cell(&t, "%u", (unsigned)nodes[i].resp);
             const char *state = nodes[i].state == KV_NODE_UP ? "" : kv_node_state_text(nodes[i].state);
             output_table_cell(&t, "%s%s%s", state, state[0] != '\0' ? ", " : "", nodes[i].json != NULL ? "up" : "down");
+            char roles[KV_NODE_ROLES_TEXT_BYTES];
+            kv_node_roles_text(nodes[i].roles, roles);
+            output_table_cell(&t, "%s", (nodes[i].roles == 0 || nodes[i].roles == KV_NODE_ROLES_ALL) ? "all" : roles);
             output_table_cell(&t, "%s", nodes[i].zone);
             output_table_cell(&t, "%u", nodes[i].replicas);
             output_table_cell(&t, "%u", nodes[i].leaders);
@@ -99,7 +102,8 @@ int node_replace_run(struct kvctl *k, const struct args *a, const char *const *w
         nodes_free(nodes, node_count);
         return nodes_unknown(k, id);
     }
-    nodes_ask(k, nodes, node_count, KV_OP_KVREPLACE, kv_str(words[0]), id);
+    struct kv_slice node = kv_str(words[0]);
+    nodes_ask(k, nodes, node_count, KV_OP_KVREPLACE, &node, 1, id);
     for (uint32_t i = 0; i < node_count; i++) {
         if (nodes[i].id == id) continue;
         unheard += nodes[i].result.err != KV_OK;

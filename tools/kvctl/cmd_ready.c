@@ -206,6 +206,14 @@ static uint32_t node_at(const struct kv_map_info *map, const struct env_addr *ad
     return 0;
 }
 
+/* One without the role gateway would refuse the probes: others write to what it holds. */
+static bool takes_clients(const struct kv_map_info *map, uint32_t node)
+{
+    for (uint32_t i = 0; i < map->node_count; i++)
+        if (map->nodes[i].id == node) return kv_node_has(map->nodes[i].roles, KV_NODE_GATEWAY);
+    return true;
+}
+
 /* One look at one node. Its address is the handle's only seed, so the map is its own. */
 static enum kv_err look(struct kvctl *k, const struct env_addr *address, uint32_t timeout_ms,
                         char why[WHY_BYTES])
@@ -222,7 +230,7 @@ static enum kv_err look(struct kvctl *k, const struct env_addr *address, uint32_
     c.node = node_at(map, address);
     if (c.node == 0) fail(&c, "is not in the cluster's list of nodes");
     check_map(&c, map);
-    if (c.why[0] == '\0') {
+    if (c.why[0] == '\0' && takes_clients(map, c.node)) {
         c.probes = calloc(c.count, sizeof *c.probes);
         if (c.probes == NULL)
             fail(&c, "out of memory");

@@ -47,6 +47,8 @@ const struct command commands[] = {
     {"job pause", "ID", "go no further with it; a copy that a move began is given up", "", "kvctl job pause 12", 1, 1, job_set_run, true},
     {"job resume", "ID", "go on with it", "", "kvctl job resume 12", 1, 1, job_set_run, true},
     {"job cancel", "ID", "take back what it began, and end it", "", "kvctl job cancel 12", 1, 1, job_set_run, true},
+    {"hot", "", "the hottest keys: requests a second, and by how much that may be too high", "limit", "kvctl hot --keyspace users --limit 10", 0, 0, hot_run,
+     true},
     {"status", "", "nodes and groups; exits 6 if a group lacks a quorum", "", "kvctl status", 0, 0, status_run, true},
     {"ready", "", "wait until every node named takes writes and reads of every group", "",
      "kvctl ready --addr 127.0.0.1:7401 --timeout 5s", 0, 0, ready_run, true},

@@ -126,7 +126,7 @@ static int await(struct kvctl *k, const struct kv_keyspace *s, uint64_t director
         uint32_t count;
         struct node *nodes = nodes_read(k, &count, &code);
         if (nodes == NULL) return code;
-        nodes_ask(k, nodes, count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
+        nodes_ask(k, nodes, count, KV_OP_KVSTATUS, NULL, 0, 0);
         bool ready = is_ready(nodes, count, s, directory, is_drop);
         nodes_free(nodes, count);
         if (ready) return EXIT_OK;
@@ -244,7 +244,7 @@ static void edge_text(struct kv_buf *b, enum kv_key_kind kind, uint32_t keyspace
     }
 }
 
-static void partition_json(struct kv_buf *b, const struct kv_partition_info *p, const struct kv_keyspace *s)
+static void partition_json(struct kv_buf *b, const struct kv_partition_info *p, const struct kv_keyspace *s, const struct node *all, uint32_t all_count)
 {
     static const char *const names[2][3] = {{"from", "first_slot", "first_bucket"}, {"to", "last_slot", "last_bucket"}};
     const struct kv_slice edges[2] = {p->from, p->to};
@@ -266,11 +266,19 @@ static void partition_json(struct kv_buf *b, const struct kv_partition_info *p, 
     else kv_buf_printf(b, "%u", p->leader);
     kv_buf_append_text(b, ",\"nodes\":[");
     for (uint32_t i = 0; i < p->node_count; i++) kv_buf_printf(b, "%s%u", i > 0 ? "," : "", p->nodes[i]);
-    kv_buf_append_text(b, "]}");
+    double ops;
+    uint64_t bytes;
+    bool is_sized = nodes_load(all, all_count, p->id, &ops, &bytes);
+    kv_buf_printf(b, "],\"ops\":%.1f,\"bytes\":", ops);
+    if (is_sized) kv_buf_printf(b, "%llu}", (unsigned long long)bytes);
+    else kv_buf_append_text(b, "null}");
 }
 
-static void partition_line(struct output_table *t, const struct kv_partition_info *p, const struct kv_keyspace *s)
+static void partition_line(struct output_table *t, const struct kv_partition_info *p, const struct kv_keyspace *s, const struct node *all, uint32_t all_count)
 {
+    double ops;
+    uint64_t bytes;
+    char size[24] = "";
     char nodes[128] = "";
     const struct kv_slice edges[2] = {p->from, p->to};
     output_table_cell(t, "%u", p->id);
@@ -290,15 +298,17 @@ static void partition_line(struct output_table *t, const struct kv_partition_inf
     if (p->leader == 0) output_table_cell(t, "-");
     else output_table_cell(t, "%u", p->leader);
     output_table_cell(t, "%s", nodes);
+    if (nodes_load(all, all_count, p->id, &ops, &bytes)) nodes_size_text(bytes, size);
+    output_table_cell(t, "%.0f", ops);
+    output_table_cell(t, "%s", size);
 }
 
-static void show_table(struct kvctl *k, const struct kv_keyspace *s, const struct kv_map_info *map, struct kv_buf *out)
+static void show_table(const struct kv_keyspace *s, const struct kv_map_info *map, const struct node *all, uint32_t all_count, struct kv_buf *out)
 {
-    static const char *const heads[3][7] = {{"PARTITION", "FROM", "TO", "RANGE", "CONF", "LEADER", "NODES"},
-                                            {"PARTITION", "FIRST SLOT", "LAST SLOT", "RANGE", "CONF", "LEADER", "NODES"},
-                                            {"PARTITION", "FIRST BUCKET", "LAST BUCKET", "RANGE", "CONF", "LEADER", "NODES"}};
+    static const char *const heads[3][9] = {{"PARTITION", "FROM", "TO", "RANGE", "CONF", "LEADER", "NODES", "OPS/S", "SIZE"},
+                                            {"PARTITION", "FIRST SLOT", "LAST SLOT", "RANGE", "CONF", "LEADER", "NODES", "OPS/S", "SIZE"},
+                                            {"PARTITION", "FIRST BUCKET", "LAST BUCKET", "RANGE", "CONF", "LEADER", "NODES", "OPS/S", "SIZE"}};
     struct output_table t;
-    (void)k;
     table_begin(&t);
     line_of(&t, s);
     output_table_print(&t, out);
@@ -314,10 +324,10 @@ static void show_table(struct kvctl *k, const struct kv_keyspace *s, const struc
         kv_buf_append_u8(out, '\n');
     }
     kv_buf_append_u8(out, '\n');
-    output_table_init(&t, 7, s->kind == KV_KEY_RANGE ? "r..rrr." : "rrrrrr.");
-    for (uint32_t i = 0; i < 7; i++) output_table_cell(&t, "%s", heads[s->kind][i]);
+    output_table_init(&t, 9, s->kind == KV_KEY_RANGE ? "r..rrr.rr" : "rrrrrr.rr");
+    for (uint32_t i = 0; i < 9; i++) output_table_cell(&t, "%s", heads[s->kind][i]);
     for (uint32_t i = 0; i < map->partition_count; i++)
-        if (map->partitions[i].keyspace == s->id) partition_line(&t, &map->partitions[i], s);
+        if (map->partitions[i].keyspace == s->id) partition_line(&t, &map->partitions[i], s, all, all_count);
     output_table_print(&t, out);
 }
 
@@ -335,10 +345,13 @@ int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *
     if (code != EXIT_OK) return code;
     if (kv_command(k->kv, KV_OP_KSSHOW, &name, 1, &r) != KV_OK) return kvctl_fail(k, &r);
     code = decode(k, r.value, &arena, &s);
-    if (code == EXIT_OK && kv_map_read(k->kv, true, &map, &r) != KV_OK) code = kvctl_fail(k, &r);
+    uint32_t all_count = 0;
+    struct node *all = code == EXIT_OK ? nodes_read(k, &all_count, &code) : NULL;
     if (code == EXIT_OK) {
+        nodes_ask(k, all, all_count, KV_OP_KVSTATUS, NULL, 0, 0);
+        map = kv_client_map(kv_client_of(k->kv)); /* it may be a later one by now */
         if (k->format == FORMAT_TABLE) {
-            show_table(k, &s, map, &out);
+            show_table(&s, map, all, all_count, &out);
         } else {
             const char *comma = "";
             kv_buf_append_u8(&out, '{');
@@ -347,13 +360,14 @@ int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *
             for (uint32_t i = 0; i < map->partition_count; i++) {
                 if (map->partitions[i].keyspace != s.id) continue;
                 kv_buf_append_text(&out, comma);
-                partition_json(&out, &map->partitions[i], &s);
+                partition_json(&out, &map->partitions[i], &s, all, all_count);
                 comma = ",";
             }
             kv_buf_append_text(&out, "]}\n");
         }
         code = nodes_buf_print(k, &out);
     }
+    nodes_free(all, all_count);
     kv_arena_free(&arena);
     return code;
 }

@@ -93,6 +93,7 @@ int job_list_run(struct kvctl *k, const struct args *a, const char *const *words
 int job_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int job_set_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int job_wait_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int hot_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int status_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int ready_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int node_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);

@@ -62,12 +62,17 @@ static bool holds(const struct kv_partition_info *p, uint32_t node)
     return false;
 }
 
+static enum kv_node_role role_for(const struct kv_partition_info *p)
+{
+    return p->keyspace == KV_KEYSPACE_SYSTEM ? KV_NODE_COORDINATOR : KV_NODE_STORAGE;
+}
+
 /* Nodes that could take its replica of that partition. */
 static uint32_t places(const struct node *nodes, uint32_t count, const struct kv_partition_info *p, uint32_t id)
 {
     uint32_t free_nodes = 0;
     for (uint32_t i = 0; i < count; i++)
-        free_nodes += nodes[i].id != id && nodes[i].state == KV_NODE_UP && !holds(p, nodes[i].id);
+        free_nodes += nodes[i].id != id && nodes[i].state == KV_NODE_UP && kv_node_has(nodes[i].roles, role_for(p)) && !holds(p, nodes[i].id);
     return free_nodes;
 }
 
@@ -89,8 +94,8 @@ static uint32_t blockers(struct kvctl *k, const struct node *nodes, uint32_t cou
                           p->node_count, to);
             comma = ",";
         } else if (to == 0) {
-            kv_buf_printf(out, "partition %u: one of %u replicas is on node %u, and no other node that is up is without one\n", p->id,
-                          p->node_count, id);
+            kv_buf_printf(out, "partition %u: one of %u replicas is on node %u, and no other node with the role %s that is up is without one\n",
+                          p->id, p->node_count, id, role_for(p) == KV_NODE_STORAGE ? "storage" : "coordinator");
         } else {
             kv_buf_printf(out, "partition %u: one of %u replicas is on node %u; %u nodes could take it\n", p->id, p->node_count, id, to);
         }
@@ -148,7 +153,7 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
     kv_buf_free(&list);
     code = nodes_buf_print(k, &out);
     if (to == KV_NODE_REMOVED && is_blocked) kvctl_say(k, "node %u still holds %u replicas; next: kvctl node drain %u, and again when they are gone", id, replicas, id);
-    else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node (kvctl node token), or kvctl node uncordon another, then again", stuck, id);
+    else if (stuck > 0) kvctl_say(k, "%u replicas of node %u have nowhere to go; next: add a node with the role (kvctl node token), or kvctl node uncordon another, then again", stuck, id);
     return code != EXIT_OK ? code : is_blocked ? EXIT_CONDITION
                                                : EXIT_OK;
 }

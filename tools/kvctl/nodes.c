@@ -13,7 +13,7 @@ static void node_done(struct kv_call *call)
     n->result = call->result;
     n->result.value = kv_slice(NULL, 0);
     if (call->result.err != KV_OK) return;
-    if (call->op == KV_OP_KVSTATUS) {
+    if (call->op == KV_OP_KVSTATUS || call->op == KV_OP_KVHOT) {
         json_error_t at;
         n->json = json_loadb((const char *)call->result.value.data, call->result.value.size, 0, &at);
     } else {
@@ -44,6 +44,7 @@ struct node *nodes_read(struct kvctl *k, uint32_t *count, int *code)
         nodes[i].resp = n->resp;
         nodes[i].addr.port = n->port;
         nodes[i].state = n->state;
+        nodes[i].roles = n->roles;
         memcpy(nodes[i].addr.host, n->host.data, n->host.size);
         if (n->zone.size > 0 && n->zone.size < sizeof nodes[i].zone) memcpy(nodes[i].zone, n->zone.data, n->zone.size);
         for (uint32_t p = 0; p < map->partition_count; p++) {
@@ -62,18 +63,17 @@ void nodes_free(struct node *nodes, uint32_t count)
 }
 
 /* Asks all of them side by side, each with its own short deadline. */
-void nodes_ask(struct kvctl *k, struct node *nodes, uint32_t count, enum kv_op op, struct kv_slice arg,
+void nodes_ask(struct kvctl *k, struct node *nodes, uint32_t count, enum kv_op op, const struct kv_slice *args, uint32_t arg_count,
                uint32_t except)
 {
     uint32_t open = 1;
     for (uint32_t i = 0; i < count; i++) {
         struct node *n = &nodes[i];
         if (n->id == except) continue;
-        n->arg = arg;
         n->open = true;
         n->call = (struct kv_call){.op = op,
-                                   .args = &n->arg,
-                                   .arg_count = arg.data == NULL ? 0 : 1,
+                                   .args = args,
+                                   .arg_count = arg_count,
                                    .node = n->id,
                                    .timeout_ms = k->timeout_ms < NODES_TIMEOUT_MS ? k->timeout_ms : NODES_TIMEOUT_MS,
                                    .done = node_done};
@@ -100,12 +100,14 @@ const char *nodes_text(json_t *object, const char *name)
 
 json_t *nodes_json(const struct node *n)
 {
-    json_t *o = json_pack("{s:i, s:s, s:i, s:i, s:b, s:s, s:s, s:i, s:i}", "id", (int)n->id, "host", n->addr.host, "native",
+    char roles[KV_NODE_ROLES_TEXT_BYTES];
+    kv_node_roles_text(n->roles, roles);
+    json_t *o = json_pack("{s:i, s:s, s:i, s:i, s:b, s:s, s:s, s:s, s:i, s:i}", "id", (int)n->id, "host", n->addr.host, "native",
                           (int)n->addr.port, "resp", (int)n->resp, "up", n->json != NULL, "state", kv_node_state_text(n->state),
-                          "zone", n->zone, "replicas", (int)n->replicas, "leaders", (int)n->leaders);
+                          "zone", n->zone, "roles", roles, "replicas", (int)n->replicas, "leaders", (int)n->leaders);
     if (o == NULL) return NULL;
     if (n->json == NULL) (void)json_object_set_new(o, "error", json_string(kv_err_name(n->result.err)));
-    static const char *const fields[] = {"store", "cluster", "version", "uptime_ms", "full", "clock_alarm",
+    static const char *const fields[] = {"store", "cluster", "version", "uptime_ms", "full", "clock_alarm", "served",
                                          "log_bytes", "disk_bytes", "memtable_bytes"};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         json_t *v = json_object_get(n->json, fields[i]);
@@ -129,4 +131,49 @@ int nodes_buf_print(struct kvctl *k, struct kv_buf *b)
     kv_buf_free(b);
     if (!good) kvctl_say(k, "stdout cannot be written");
     return good ? EXIT_OK : EXIT_INTERNAL;
+}
+
+void nodes_keyspace(const struct kv_map_info *map, uint64_t id, char out[KV_NAME_BYTES_MAX + 1])
+{
+    for (uint32_t i = 0; i < map->keyspace_count; i++)
+        if (map->keyspaces[i].id == id) {
+            snprintf(out, KV_NAME_BYTES_MAX + 1, "%.*s", (int)map->keyspaces[i].name.size,
+                     (const char *)map->keyspaces[i].name.data);
+            return;
+        }
+    if (id == KV_KEYSPACE_SYSTEM) snprintf(out, 40, "system");
+    else if (id == KV_KEYSPACE_DEFAULT) snprintf(out, 40, "default");
+    else snprintf(out, 40, "%llu", (unsigned long long)id);
+}
+
+void nodes_size_text(uint64_t bytes, char out[24])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double v = (double)bytes;
+    uint32_t unit = 0;
+    while (v >= 1024 && unit < 5) {
+        v /= 1024;
+        unit++;
+    }
+    snprintf(out, 24, unit == 0 ? "%.0f %s" : "%.1f %s", v, units[unit]);
+}
+
+bool nodes_load(const struct node *nodes, uint32_t count, uint32_t partition, double *ops, uint64_t *bytes)
+{
+    bool is_sized = false;
+    *ops = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at;
+        json_t *group;
+        json_array_foreach(json_object_get(nodes[i].json, "groups"), at, group)
+        {
+            if (nodes_number(group, "id") != partition) continue;
+            *ops += json_number_value(json_object_get(group, "reads")) + json_number_value(json_object_get(group, "writes"));
+            bool leads = strcmp(nodes_text(group, "role"), "leader") == 0;
+            if (!leads || !json_is_integer(json_object_get(group, "bytes"))) continue;
+            *bytes = nodes_number(group, "bytes");
+            is_sized = true;
+        }
+    }
+    return is_sized;
 }

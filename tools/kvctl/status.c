@@ -14,20 +14,10 @@ struct group {
     uint64_t term, commit, applied_min;
     uint32_t voters, active, answered;
     bool led; /* its leader answered */
+    double ops;
+    uint64_t bytes;
+    bool sized;
 };
-
-static void keyspace_text(const struct kv_map_info *map, uint64_t id, char out[KV_NAME_BYTES_MAX + 1])
-{
-    for (uint32_t i = 0; i < map->keyspace_count; i++)
-        if (map->keyspaces[i].id == id) {
-            snprintf(out, KV_NAME_BYTES_MAX + 1, "%.*s", (int)map->keyspaces[i].name.size,
-                     (const char *)map->keyspaces[i].name.data);
-            return;
-        }
-    if (id == KV_KEYSPACE_SYSTEM) snprintf(out, 40, "system");
-    else if (id == KV_KEYSPACE_DEFAULT) snprintf(out, 40, "default");
-    else snprintf(out, 40, "%llu", (unsigned long long)id);
-}
 
 static struct group *group_of(struct group *groups, uint32_t *count, uint32_t id)
 {
@@ -49,6 +39,8 @@ static void group_leader(struct group *g, uint32_t node, json_t *group)
     g->leader = node;
     g->term = term;
     g->commit = nodes_number(group, "commit");
+    g->bytes = nodes_number(group, "bytes");
+    g->sized = json_is_integer(json_object_get(group, "bytes"));
     g->voters = g->active = 0;
     json_array_foreach(json_object_get(group, "replicas"), index, replica)
     {
@@ -74,8 +66,9 @@ static uint32_t groups_collect(const struct kv_map_info *map, const struct node 
         {
             struct group *g = group_of(groups, &group_count, (uint32_t)nodes_number(group, "id"));
             if (g == NULL) break;
-            keyspace_text(map, nodes_number(group, "keyspace"), g->keyspace);
+            nodes_keyspace(map, nodes_number(group, "keyspace"), g->keyspace);
             g->answered++;
+            g->ops += json_number_value(json_object_get(group, "reads")) + json_number_value(json_object_get(group, "writes"));
             if (nodes_number(group, "applied") < g->applied_min) g->applied_min = nodes_number(group, "applied");
             if (strcmp(nodes_text(group, "role"), "leader") == 0) group_leader(g, nodes[i].id, group);
         }
@@ -92,18 +85,6 @@ static bool has_quorum(const struct group *g)
 static uint64_t lag_of(const struct group *g)
 {
     return g->led && g->commit > g->applied_min ? g->commit - g->applied_min : 0;
-}
-
-static void size_text(uint64_t bytes, char out[24])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double v = (double)bytes;
-    uint32_t unit = 0;
-    while (v >= 1024 && unit < 5) {
-        v /= 1024;
-        unit++;
-    }
-    snprintf(out, 24, unit == 0 ? "%.0f %s" : "%.1f %s", v, units[unit]);
 }
 
 static void uptime_text(uint64_t ms, char out[24])
@@ -136,7 +117,7 @@ static void nodes_table(struct node *nodes, uint32_t count, struct kv_buf *out)
         if (s != NULL) {
             version_text(s, version);
             uptime_text(nodes_number(s, "uptime_ms"), uptime);
-            for (int f = 0; f < 3; f++) size_text(nodes_number(s, fields[f]), sizes[f]);
+            for (int f = 0; f < 3; f++) nodes_size_text(nodes_number(s, fields[f]), sizes[f]);
         }
         output_table_cell(&t, "%u", nodes[i].id);
         output_table_cell(&t, "%s:%u", nodes[i].addr.host, (unsigned)nodes[i].addr.port);
@@ -156,9 +137,9 @@ static void nodes_table(struct node *nodes, uint32_t count, struct kv_buf *out)
 static void groups_table(const struct group *groups, uint32_t count, struct kv_buf *out)
 {
     struct output_table t;
-    output_table_init(&t, 8, "r.rrrrr.");
-    static const char *const heads[] = {"GROUP", "KEYSPACE", "LEADER", "TERM", "COMMIT", "LAG", "ACTIVE", "QUORUM"};
-    for (uint32_t i = 0; i < 8; i++) output_table_cell(&t, "%s", heads[i]);
+    output_table_init(&t, 10, "r.rrrrrrr.");
+    static const char *const heads[] = {"GROUP", "KEYSPACE", "LEADER", "TERM", "COMMIT", "LAG", "OPS/S", "SIZE", "ACTIVE", "QUORUM"};
+    for (uint32_t i = 0; i < 10; i++) output_table_cell(&t, "%s", heads[i]);
     for (uint32_t i = 0; i < count; i++) {
         const struct group *g = &groups[i];
         output_table_cell(&t, "%u", g->id);
@@ -168,6 +149,10 @@ static void groups_table(const struct group *groups, uint32_t count, struct kv_b
         output_table_cell(&t, "%llu", (unsigned long long)g->term);
         output_table_cell(&t, "%llu", (unsigned long long)g->commit);
         output_table_cell(&t, "%llu", (unsigned long long)lag_of(g));
+        char size[24] = "";
+        if (g->sized) nodes_size_text(g->bytes, size);
+        output_table_cell(&t, "%.0f", g->ops);
+        output_table_cell(&t, "%s", size);
         output_table_cell(&t, "%u/%u", g->active, g->voters);
         output_table_cell(&t, "%s", has_quorum(g) ? "yes" : "NO");
     }
@@ -183,9 +168,10 @@ static json_t *status_json(const struct node *nodes, uint32_t node_count, const 
         const struct group *g = &groups[i];
         json_t *leader = g->led ? json_integer((json_int_t)g->leader) : json_null();
         (void)json_array_append_new(
-            group_list, json_pack("{s:i, s:s, s:o, s:I, s:I, s:I, s:i, s:i, s:b}", "id", (int)g->id, "keyspace",
+            group_list, json_pack("{s:i, s:s, s:o, s:I, s:I, s:I, s:f, s:o, s:i, s:i, s:b}", "id", (int)g->id, "keyspace",
                                   g->keyspace, "leader", leader, "term", (json_int_t)g->term, "commit",
-                                  (json_int_t)g->commit, "lag", (json_int_t)lag_of(g), "voters", (int)g->voters,
+                                  (json_int_t)g->commit, "lag", (json_int_t)lag_of(g), "ops", g->ops, "bytes",
+                                  g->sized ? json_integer((json_int_t)g->bytes) : json_null(), "voters", (int)g->voters,
                                   "active", (int)g->active, "quorum", has_quorum(g)));
     }
     return json_pack("{s:o, s:o, s:b}", "nodes", node_list, "groups", group_list, "quorum", quorum);
@@ -206,7 +192,7 @@ int status_run(struct kvctl *k, const struct args *a, const char *const *words, 
         nodes_free(nodes, node_count);
         return EXIT_INTERNAL;
     }
-    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, kv_slice(NULL, 0), 0);
+    nodes_ask(k, nodes, node_count, KV_OP_KVSTATUS, NULL, 0, 0);
     uint32_t group_count = groups_collect(kv_client_map(kv_client_of(k->kv)), nodes, node_count, groups);
     for (uint32_t i = 0; i < group_count; i++) without += !has_quorum(&groups[i]);
     bool quorum = group_count > 0 && without == 0;

@@ -324,6 +324,42 @@ START_TEST(a_bad_map_changes_nothing)
 }
 END_TEST
 
+/* Nodes 1 and 2 hold the data, 3 takes clients. */
+START_TEST(only_gateways_are_asked)
+{
+    struct kv_node_info roled[3] = {nodes[0], nodes[1], nodes[2]};
+    roled[0].roles = KV_NODE_STORAGE;
+    roled[1].roles = KV_NODE_STORAGE | KV_NODE_COORDINATOR;
+    roled[2].roles = KV_NODE_GATEWAY;
+    struct env_addr seeds[2] = {{.host = "127.0.0.1", .port = 7401}, {.host = "127.0.0.3", .port = 7401}};
+    struct router *r = router_create(&(struct router_options){.seeds = seeds, .seed_count = 2, .seed = 7});
+    map.nodes = roled;
+    for (uint32_t i = 0; i < 3; i++) parts[i].nodes[0] = 1, parts[i].nodes[1] = 2, parts[i].node_count = 2;
+    ck_assert_int_eq(router_learn_map(r, &map), KV_OK);
+    const char *const keys[] = {"b", "i", "q", ""};
+    for (int again = 0; again < 3; again++)
+        for (size_t k = 0; k < 4; k++) {
+            struct route_attempt a = attempt(keys[k]);
+            struct route to = router_next(r, &a, 0);
+            ck_assert_int_eq(to.action, ROUTE_SEND);
+            ck_assert_uint_eq(to.node, 3);
+            ck_assert(k == 3 || to.pinned);
+        }
+    router_learn_failure(r, &seeds[1], 0);
+    struct route_attempt a = attempt("b");
+    ck_assert_uint_eq(router_next(r, &a, 1).node, 3); /* whoever holds it would not answer */
+    a = attempt("");
+    a.node = 1; /* an operator asks that node itself */
+    ck_assert_uint_eq(router_next(r, &a, 1).node, 1);
+    parts[0].keyspace = KV_KEYSPACE_SYSTEM; /* what is asked of the cluster any node answers when there is no gateway */
+    parts[0].conf_epoch = 2;
+    ck_assert_int_eq(router_learn_map(r, &map), KV_OK);
+    a = attempt("b");
+    ck_assert_uint_ne(router_next(r, &a, 1).node, 3);
+    router_destroy(r);
+}
+END_TEST
+
 START_TEST(a_named_node_and_no_other)
 {
     struct route_attempt a = attempt("");
@@ -462,6 +498,7 @@ int main(void)
     tcase_add_test(t, keyspaces_are_those_of_the_later_state);
     tcase_add_test(t, with_all_its_nodes_down_a_seed_is_tried);
     tcase_add_test(t, a_bad_map_changes_nothing);
+    tcase_add_test(t, only_gateways_are_asked);
     tcase_add_test(t, a_named_node_and_no_other);
     tcase_add_test(t, the_map_outlives_the_bytes_it_came_from);
     tcase_add_test(t, a_read_of_any_replica_goes_to_the_one_that_answers_soonest);

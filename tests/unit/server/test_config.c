@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/wire/message.h"
 #include "server/config.h"
 #include "tests/unit/unit.h"
 
@@ -117,6 +118,19 @@ START_TEST(nodes_are_read_and_judged)
     ck_assert_uint_eq(n->resp, 0);
     ck_assert_uint_eq(n->key[31], 0x22);
     ck_assert_ptr_null(config_node(&config, 3));
+    ck_assert_uint_eq(n->roles, 0);
+    ck_assert_uint_eq(config_roles(&config), 0); /* not given: as cluster.nodes or the cluster says */
+    ck_assert_int_eq(load(NODES("id: 2, host: 127.0.0.2, roles: [gateway, storage], key: " KEY2)), KV_OK);
+    ck_assert_uint_eq(config_node(&config, 2)->roles, KV_NODE_GATEWAY | KV_NODE_STORAGE);
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_OK);
+    config.nodes[0].roles = KV_NODE_GATEWAY;
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(why, "no node has the role coordinator"));
+    config.nodes[0].roles = KV_NODE_COORDINATOR;
+    config.nodes[1].roles = KV_NODE_GATEWAY;
+    ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(why, "no node has the role storage"));
+    ck_assert_int_eq(load(NODES("id: 2, host: 127.0.0.2, key: " KEY2)), KV_OK);
     config.node_id = 3;
     ck_assert_int_eq(config_check(&config, why, sizeof why), KV_BAD_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(why, "node 3 is not in cluster.nodes"));
@@ -140,6 +154,11 @@ START_TEST(nodes_are_read_and_judged)
     refused(NODES("id: 2, id: 3, host: 127.0.0.2, key: " KEY2), 5, "id is given twice");
     refused(NODES("id: 2, port: 7, host: 127.0.0.2, key: " KEY2), 5, "unknown field port");
     refused(NODES("id: 2, host: 127.0.0.2, key: 12"), 5, "64 hex digits");
+    refused(NODES("id: 2, host: 127.0.0.2, roles: [gateway, gateway], key: " KEY2), 5, "roles \"gateway,gateway\" are not");
+    refused(NODES("id: 2, host: 127.0.0.2, roles: [], key: " KEY2), 5, "roles \"\" are not");
+    refused(NODES("id: 2, host: 127.0.0.2, roles: {a: b}, key: " KEY2), 5, "are not storage, coordinator or gateway");
+    refused(NODES("id: 2, host: 127.0.0.2, roles: [storage, coordinator, gateway, storage, coordinator, gateway, storage, coordinator], key: " KEY2), 5,
+            "are not storage, coordinator or gateway");
     ck_assert_int_eq(config_set(&config, "cluster.nodes", "x", why, sizeof why), KV_BAD_ARGUMENT);
 }
 END_TEST

@@ -181,6 +181,62 @@ START_TEST(states_change_and_removal_is_for_good)
 }
 END_TEST
 
+static enum kv_err say(const char *id, uint32_t roles, uint16_t resp)
+{
+    struct kv_node_info n = node(99, "10.0.0.99", 3); /* of what it says only roles and Redis ports count */
+    struct kv_buf bytes = {0};
+    n.roles = roles;
+    n.resp = resp;
+    kv_node_encode(&n, &bytes);
+    struct kv_slice args[3] = {kv_str(id), kv_str(EXEC_NODE_SELF), kv_buf_slice(&bytes)};
+    enum kv_err err = mem_run(&m, KV_OP_KSNODE, args, 3);
+    kv_buf_free(&bytes);
+    kv_buf_append_u8(&m.reply, 0);
+    return err != KV_OK ? err : m.exec.err;
+}
+
+/* Whoever asks what the nodes are: a joiner that was let in before. */
+static struct kv_node_info told(uint32_t token, uint32_t id)
+{
+    ck_assert_int_eq(join(token, "10.0.0.9", 9), KV_OK);
+    struct kv_map_info map = map_told();
+    for (uint32_t i = 0; i < map.node_count; i++)
+        if (map.nodes[i].id == id) return map.nodes[i];
+    ck_abort_msg("no node %u", id);
+}
+
+START_TEST(roles_change_while_others_have_them)
+{
+    ck_assert_int_eq(seed(3), KV_OK);
+    ck_assert_int_eq(make_token(50, "60000"), KV_OK);
+    struct kv_node_info n = node(99, "10.0.0.9", 9);
+    n.roles = 8;
+    refused(join_of(KV_OP_KSJOIN, 50, n), KV_BAD_ARGUMENT, "roles 8");
+    n.roles = KV_NODE_GATEWAY;
+    ck_assert_int_eq(join_of(KV_OP_KSJOIN, 50, n), KV_OK);
+    ck_assert_uint_eq(told(50, 6).roles, KV_NODE_GATEWAY); /* it came again without saying any: they stay */
+    ck_assert_uint_eq(told(50, 6).resp, 7400);
+    ck_assert_int_eq(say("6", KV_NODE_STORAGE, 0), KV_OK);
+    ck_assert_uint_eq(told(50, 6).roles, KV_NODE_STORAGE);
+    ck_assert_uint_eq(told(50, 6).resp, 0);
+    ck_assert(kv_slice_eq(told(50, 6).host, kv_str("10.0.0.9")));
+
+    ck_assert_int_eq(say("1", KV_NODE_STORAGE, 0), KV_OK);
+    ck_assert_int_eq(say("2", KV_NODE_STORAGE | KV_NODE_GATEWAY, 7400), KV_OK);
+    refused(say("5", KV_NODE_STORAGE | KV_NODE_GATEWAY, 7400), KV_CONDITION, "no node but 5 has the role coordinator");
+    refused(set_state("5", "draining"), KV_CONDITION, "no node but 5 has the role coordinator");
+    ck_assert_int_eq(say("5", KV_NODE_COORDINATOR, 0), KV_OK);
+    refused(say("2", KV_NODE_STORAGE, 0), KV_CONDITION, "no node but 2 has the role gateway");
+    refused(set_state("2", "removed"), KV_CONDITION, "no node but 2 has the role gateway");
+    ck_assert_int_eq(set_state("2", "draining"), KV_OK); /* it goes on taking clients */
+    ck_assert_int_eq(set_state("1", "cordoned"), KV_OK);
+    refused(set_state("6", "draining"), KV_CONDITION, "no node but 6 has the role storage");
+    refused(say("6", 0, 0), KV_BAD_ARGUMENT, "roles 0");
+    refused(say("7", 1, 0), KV_NOT_FOUND, "no node 7");
+    refused(run(KV_OP_KSNODE, kv_str("1"), kv_str(EXEC_NODE_SELF), 2), KV_BAD_ARGUMENT, "one of up");
+}
+END_TEST
+
 START_TEST(there_is_room_for_a_limited_number)
 {
     char host[32];
@@ -221,6 +277,7 @@ int main(void)
     tcase_add_test(tc, a_token_lets_one_node_in);
     tcase_add_test(tc, others_are_refused);
     tcase_add_test(tc, states_change_and_removal_is_for_good);
+    tcase_add_test(tc, roles_change_while_others_have_them);
     tcase_add_test(tc, there_is_room_for_a_limited_number);
     tcase_add_test(tc, the_list_of_ids_is_read_strictly);
     suite_add_tcase(suite, tc);

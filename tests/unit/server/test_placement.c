@@ -8,7 +8,8 @@
 #include "tests/unit/unit.h"
 
 /* Plans are carried out at once here, so that what they come to is seen: a model of the cluster without the cluster. */
-enum { NODES_MAX = 1100, STEPS_MAX = 1 << 20 };
+enum { NODES_MAX = 1100,
+       STEPS_MAX = 1 << 20 };
 
 struct model {
     struct placement_node nodes[NODES_MAX];
@@ -151,6 +152,43 @@ START_TEST(nobody_to_take_it_is_no_reason_to_drop_it)
 }
 END_TEST
 
+/* Three nodes for partition 0, four for data, one for nothing: each kind keeps to its own, and they are balanced apart. */
+START_TEST(roles_are_kept_apart)
+{
+    enum { COORDINATORS = 3,
+           STORAGE = 4 };
+    const uint8_t no_data = 1u << PLACEMENT_STORAGE, no_system = 1u << PLACEMENT_COORDINATOR;
+    struct model m;
+    model_make(&m, COORDINATORS + STORAGE + 1, 8, 64, 3);
+    m.parts[0].role = PLACEMENT_COORDINATOR;
+    for (uint32_t k = 0; k < 3; k++) m.parts[0].nodes[k] = 10 + k;
+    for (uint32_t i = 1; i < m.part_count; i++) /* on three of the four */
+        for (uint32_t k = 0; k < 3; k++) m.parts[i].nodes[k] = 10 + COORDINATORS + (i + k) % 3;
+    for (uint32_t n = 0; n < m.node_count; n++)
+        m.nodes[n].lacks = n < COORDINATORS ? no_data : n < COORDINATORS + STORAGE ? no_system
+                                                                                   : no_data | no_system;
+    settle(&m, 4);
+    for (uint32_t k = 0; k < 3; k++) ck_assert_uint_lt(m.parts[0].nodes[k], 10 + COORDINATORS);
+    for (uint32_t n = 0; n < m.node_count; n++) {
+        uint32_t l = load(&m, 10 + n, false);
+        if (n < COORDINATORS) ck_assert_uint_eq(l, 1);
+        else if (n < COORDINATORS + STORAGE) ck_assert_msg(l >= 46 && l <= 48, "node %u has %u", 10 + n, l);
+        else ck_assert_uint_eq(l, 0);
+    }
+
+    m.nodes[COORDINATORS].lacks = no_data | no_system; /* started anew as a gateway */
+    settle(&m, 4);
+    ck_assert_uint_eq(load(&m, 10 + COORDINATORS, false), 0);
+    m.nodes[0].lacks = no_data | no_system; /* likewise, and nobody else is there for partition 0 */
+    settle(&m, 4);
+    ck_assert(holds(&m.parts[0], 10));
+    m.nodes[COORDINATORS + 1].lacks = 0; /* now one is */
+    settle(&m, 4);
+    ck_assert(!holds(&m.parts[0], 10) && holds(&m.parts[0], 10 + COORDINATORS + 1));
+    model_free(&m);
+}
+END_TEST
+
 START_TEST(zones_are_kept_apart)
 {
     struct model m;
@@ -241,12 +279,13 @@ START_TEST(replicas_go_where_their_keyspace_may_be)
 }
 END_TEST
 
-static double plan_seconds(uint32_t nodes, uint32_t partitions)
+static double plan_seconds(uint32_t nodes, uint32_t partitions, bool is_loaded)
 {
     struct model m;
     model_make(&m, nodes, 20, partitions, 3);
     for (uint32_t i = 0; i < partitions; i++)
         for (uint32_t k = 0; k < 3; k++) m.parts[i].nodes[k] = 10 + (i * 7 + k) % (nodes - nodes / 10);
+    for (uint32_t i = 0; is_loaded && i < partitions; i++) m.parts[i].load = 1 + (i * 7919u) % 1000;
     double best = 1e9;
     for (int again = 0; again < 3; again++) {
         clock_t start = clock();
@@ -261,9 +300,112 @@ static double plan_seconds(uint32_t nodes, uint32_t partitions)
 /* Eight times as much takes at most eight times as long, by log n more, and twice that for caches. */
 START_TEST(time_grows_as_n_log_n)
 {
-    double small = plan_seconds(125, 12500), large = plan_seconds(1000, 100000);
-    printf("%.1f ms for 12,500 partitions, %.1f ms for 100,000\n", small * 1e3, large * 1e3);
+    double small = plan_seconds(125, 12500, _i != 0), large = plan_seconds(1000, 100000, _i != 0);
+    printf("%s: %.1f ms for 12,500 partitions, %.1f ms for 100,000\n", _i != 0 ? "by load" : "by count", small * 1e3, large * 1e3);
     ck_assert_msg(large <= small * 8 * 1.4 * 2 + 0.005, "%.4f s after %.4f s", large, small);
+}
+END_TEST
+
+/* ---- by load ---- */
+
+/* Of all nodes the most, over the mean. */
+static double unevenness(const struct model *m)
+{
+    static double loads[NODES_MAX];
+    double sum = 0, most = 0;
+    memset(loads, 0, sizeof loads);
+    for (uint32_t i = 0; i < m->part_count; i++) loads[m->parts[i].nodes[0] - 10] += (double)m->parts[i].load;
+    for (uint32_t n = 0; n < m->node_count; n++) {
+        sum += loads[n];
+        if (loads[n] > most) most = loads[n];
+    }
+    return most / (sum / m->node_count);
+}
+
+/* What no plan can do better: the largest partition has to be somewhere. */
+static double largest(const struct model *m)
+{
+    double sum = 0, most = 0;
+    for (uint32_t i = 0; i < m->part_count; i++) {
+        sum += (double)m->parts[i].load;
+        if ((double)m->parts[i].load > most) most = (double)m->parts[i].load;
+    }
+    return most / (sum / m->node_count);
+}
+
+static uint32_t leads(const struct model *m, struct placement_step *steps, uint32_t at_once)
+{
+    return placement_plan(m->nodes, m->node_count, m->parts, m->part_count, 2, steps, at_once);
+}
+
+/* Three nodes that hold all of it, as after splits: who led the parent leads its sides. */
+START_TEST(leaders_are_spread_by_load)
+{
+    struct model m;
+    uint64_t random = 50 + (uint64_t)_i;
+    model_make(&m, 3, 3, 8 + (uint32_t)_i % 40, 3);
+    for (uint32_t i = 0; i < m.part_count; i++) m.parts[i].load = 1 + kv_random_next(&random) % (i % 5 == 0 ? 1500 : 600);
+    double bound = largest(&m);
+    settle(&m, 1 + (uint32_t)_i % 8);
+    ck_assert_uint_eq(leads(&m, m.steps, 100), 0); /* and stays */
+    /* shaping.h splits what is over 0.4 of a share, where it can */
+    ck_assert_msg(unevenness(&m) <= 1.3 || bound > 0.5, "%g, the largest being %g of a share", unevenness(&m), bound);
+    model_free(&m);
+}
+END_TEST
+
+/* A load that goes up and down by a tenth moves nobody once it is even. */
+START_TEST(small_changes_of_load_move_nobody)
+{
+    struct model m;
+    uint64_t random = 9;
+    uint32_t steps = 0;
+    model_make(&m, 5, 5, 100, 3);
+    for (uint32_t i = 0; i < m.part_count; i++) m.parts[i].load = 10000 + kv_random_next(&random) % 10000;
+    settle(&m, 4);
+    for (int round = 0; round < 50; round++) {
+        for (uint32_t i = 0; i < m.part_count; i++) m.parts[i].load = m.parts[i].load * (95 + kv_random_next(&random) % 11) / 100;
+        uint32_t count = leads(&m, m.steps, 100);
+        for (uint32_t i = 0; i < count; i++) carry_out(&m, &m.steps[i]);
+        steps += count;
+    }
+    ck_assert_uint_le(steps, 10);
+    model_free(&m);
+}
+END_TEST
+
+START_TEST(who_keeps_its_lead_keeps_it)
+{
+    struct model m;
+    model_make(&m, 3, 3, 30, 3);
+    for (uint32_t i = 0; i < m.part_count; i++) {
+        m.parts[i].load = 100;
+        m.parts[i].nodes[0] = 10;
+        m.parts[i].nodes[1] = 11;
+        m.parts[i].nodes[2] = 12;
+        m.parts[i].keeps_lead = i < 29;
+    }
+    ck_assert_uint_eq(leads(&m, m.steps, 100), 1);
+    ck_assert_uint_eq(m.steps[0].partition, 29);
+    model_free(&m);
+}
+END_TEST
+
+/* A thousand nodes and a hundred thousand partitions whose loads follow Zipf's law, with replicas to move besides. */
+START_TEST(a_large_cluster_converges_by_load)
+{
+    struct model m;
+    model_make(&m, 1000, 20, 100000, 3);
+    for (uint32_t i = 0; i < m.part_count; i++) {
+        m.parts[i].load = 20000000 / (1000 + (i * 7919u) % 100000);
+        for (uint32_t k = 0; k < 3; k++) m.parts[i].nodes[k] = 10 + (i * 7 + k) % 900;
+    }
+    uint64_t bound = 100 * 300; /* the new nodes' share */
+    uint32_t moved = settle(&m, STEPS_MAX);
+    printf("%u moves, of which %llu are needed in any case; the most loaded node leads %.3f times the mean\n", moved, (unsigned long long)bound, unevenness(&m));
+    ck_assert_uint_le(moved, bound + bound / 10);
+    ck_assert(unevenness(&m) <= 1.0 + PLACEMENT_LOAD_SLACK_PERCENT / 100.0 + 0.1);
+    model_free(&m);
 }
 END_TEST
 
@@ -276,12 +418,17 @@ int main(void)
     tcase_add_test(tc, a_new_node_gets_its_share);
     tcase_add_test(tc, a_node_is_left);
     tcase_add_test(tc, nobody_to_take_it_is_no_reason_to_drop_it);
+    tcase_add_test(tc, roles_are_kept_apart);
     tcase_add_test(tc, zones_are_kept_apart);
     tcase_add_test(tc, too_few_replicas_become_more);
     tcase_add_test(tc, too_many_replicas_become_fewer);
     tcase_add_test(tc, replicas_go_where_their_keyspace_may_be);
     tcase_add_test(tc, a_large_cluster_converges);
-    tcase_add_test(tc, time_grows_as_n_log_n);
+    tcase_add_loop_test(tc, time_grows_as_n_log_n, 0, 2);
+    tcase_add_loop_test(tc, leaders_are_spread_by_load, 0, 200);
+    tcase_add_test(tc, small_changes_of_load_move_nobody);
+    tcase_add_test(tc, who_keeps_its_lead_keeps_it);
+    tcase_add_test(tc, a_large_cluster_converges_by_load);
     tcase_set_timeout(tc, 120);
     return unit_finish(suite);
 }

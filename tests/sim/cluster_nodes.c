@@ -1,0 +1,150 @@
+#include "client/wire/join_token.h"
+#include "server/group.h"
+#include "server/nodes.h"
+#include "server/request.h"
+#include "tests/sim/cluster_impl.h"
+#include <stdio.h>
+
+/* Nodes that come and go by their administrator's hand, asked for as kvctl would ask.
+ *
+ * Those that come late do so one behind the other, so that the cluster gives each the id that it has here: the next is
+ * only let in once the one before is a node. A token's secret is the node's own, always the same: asked again after an
+ * answer that was lost the cluster says that it is there already. */
+
+static bool is_late(const struct cluster *c, uint32_t node)
+{
+    return node > c->o.nodes - c->o.late;
+}
+
+bool cluster_is_member(const struct cluster *c, uint32_t node)
+{
+    return !is_late(c, node) || node_of(c, node)->is_invited;
+}
+
+bool cluster_runs(const struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->worker != NULL || node_of(c, node)->join != NULL;
+}
+
+static void token_of(const struct node *n, struct join_token *out)
+{
+    *out = (struct join_token){.cluster = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, .secret = {(uint8_t)n->id}};
+}
+
+static void token_given(struct request *r, const struct kv_reply *reply)
+{
+    struct node *late = r->owner;
+    struct join_token t;
+    char text[JOIN_TOKEN_TEXT_BYTES];
+    if (late->is_invited || (reply->err != KV_OK && reply->err != KV_CONFLICT)) return;
+    token_of(late, &t);
+    join_token_print(&t, text);
+    cluster_invite(late->cluster, late->id, text);
+    late->is_welcome = true; /* cluster_reap() starts it: not inside another node's turn */
+}
+
+static bool has_joined(const struct node *n)
+{
+    return n->is_joined && n->join_err == KV_OK;
+}
+
+bool cluster_join(struct cluster *c, uint32_t node)
+{
+    uint32_t next = c->o.nodes - c->o.late + 1;
+    while (next <= c->o.nodes && node_of(c, next)->is_invited) next++;
+    if (next > c->o.nodes || (is_late(c, next - 1) && !has_joined(node_of(c, next - 1)))) return false;
+    struct request *r = request_make(node_of(c, node)->worker);
+    if (r == NULL) return false;
+    struct join_token t;
+    uint8_t hash[JOIN_TOKEN_HASH_BYTES];
+    token_of(node_of(c, next), &t);
+    join_token_hash(t.secret, hash);
+    struct kv_slice args[2] = {kv_slice(hash, sizeof hash), kv_str("86400000")};
+    sim_note(c->o.sim, node_of(c, node)->host, "node %u is to join: a token for it", next);
+    r->done = token_given;
+    r->owner = node_of(c, next);
+    r->body = (struct kv_request){.op = KV_OP_KSTOKEN, .args = args, .arg_count = 2, .keyspace = KV_KEYSPACE_DEFAULT};
+    request_start(r);
+    return true;
+}
+
+/* Nodes that may take replicas for which that role is needed, and whether they are as many as each partition has, and more. */
+static bool has_places(const struct cluster *c, const struct worker *w, enum kv_node_role role, uint32_t more)
+{
+    const struct nodes_entry *n;
+    uint32_t up = 0;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) up += n->state == KV_NODE_UP && kv_node_has(n->roles, role);
+    return up >= cluster_replicas(c, role == KV_NODE_COORDINATOR ? KV_PARTITION_SYSTEM : 1) + more;
+}
+
+bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn)
+{
+    const struct worker *w = node_of(c, node)->worker;
+    const struct nodes_entry *chosen = NULL;
+    uint32_t count = 0;
+    while (nodes_at(w, count) != NULL) count++;
+    if (count == 0) return false;
+    chosen = nodes_at(w, (uint32_t)(drawn / 8 % count));
+    enum kv_node_state to = chosen->state != KV_NODE_UP ? KV_NODE_UP : drawn % 8 < 6 ? KV_NODE_DRAINING
+                                                                                     : KV_NODE_CORDONED;
+    bool can = (!kv_node_has(chosen->roles, KV_NODE_STORAGE) || has_places(c, w, KV_NODE_STORAGE, 1)) &&
+               (!kv_node_has(chosen->roles, KV_NODE_COORDINATOR) || has_places(c, w, KV_NODE_COORDINATOR, 1));
+    if (chosen->state == KV_NODE_UP && !can) return false; /* its replicas would have no place */
+    char id[16];
+    snprintf(id, sizeof id, "%u", chosen->id);
+    bool is_job = to == KV_NODE_DRAINING && drawn / 512 % 4 != 0;
+    struct kv_slice args[3] = {kv_str(id), kv_str(kv_node_state_text(to)), kv_str("JOB")};
+    sim_note(c->o.sim, node_of(c, node)->host, "node %s is to be %s", id, kv_node_state_text(to));
+    node_ask(node_of(c, node), KV_OP_KSNODE, KV_KEYSPACE_DEFAULT, args, is_job ? 3 : 2);
+    return true;
+}
+
+uint32_t cluster_coordinator(const struct cluster *c)
+{
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct node *n = node_of(c, i);
+        const struct group *g = n->worker == NULL ? NULL : worker_group(n->worker, KV_PARTITION_SYSTEM);
+        if (g != NULL && !g->dead && group_leads(g)) return i;
+    }
+    return 0;
+}
+
+bool drains_can_end(const struct cluster *c)
+{
+    const struct worker *w = node_of(c, 1)->worker;
+    return w != NULL && has_places(c, w, KV_NODE_STORAGE, 0) && has_places(c, w, KV_NODE_COORDINATOR, 0);
+}
+
+bool cluster_drained(const struct cluster *c, char *why, size_t why_size)
+{
+    const struct worker *w = node_of(c, 1)->worker;
+    const struct nodes_entry *n;
+    bool can = drains_can_end(c);
+    for (uint32_t i = 0; can && (n = nodes_at(w, i)) != NULL; i++) {
+        uint32_t replicas = n->state == KV_NODE_DRAINING ? nodes_replicas(w, n->id) : 0;
+        if (replicas == 0) continue;
+        snprintf(why, why_size, "node %u is to be drained and still has %u replicas", n->id, replicas);
+        return false;
+    }
+    return true;
+}
+
+bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size)
+{
+    uint64_t version = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct worker *w = node_of(c, i)->worker;
+        if (!cluster_is_member(c, i) || w == NULL) continue;
+        if (version == 0) version = nodes_version(w);
+        if (nodes_version(w) == version && nodes_find(w, i) != NULL) continue;
+        snprintf(why, why_size, "node %u has the list of nodes as of %llu, node 1 as of %llu", i, (unsigned long long)nodes_version(w),
+                 (unsigned long long)version);
+        return false;
+    }
+    return true;
+}
+
+void cluster_coordinate(struct cluster *c, bool goes_on)
+{
+    for (uint32_t i = 1; i <= c->o.nodes; i++) node_of(c, i)->config.coordinator_enabled = goes_on;
+}
