@@ -12,7 +12,7 @@ allow() {
     storage/*)     echo 'client/base/|storage/|command\.pb-c\.h' ;;
     server/*)      echo 'client/|server/|raft/raft\.h|storage/|peer\.pb-c\.h' ;;
     tools/check/*) echo 'client/base/|tools/check/' ;;
-    tools/*)       echo 'client/|storage/|server/(passwd|config|exec|exec_directory)\.h|tools/' ;;
+    tools/*)       echo 'client/|storage/|server/(passwd|users|config|exec|exec_directory)\.h|tools/' ;;
     *)             echo '.*' ;;
     esac
 }

@@ -4,8 +4,8 @@
 # latency counted from when an operation was due). At the end each key is there exactly once.
 . "$(dirname "$0")/lib.sh"
 rounds=${ROUNDS:-5} rounds_many=9 rate=${RATE:-1000} keys=${KEYS:-20000} quiet_seconds=${QUIET_SECONDS:-3}
-KVD_COORDINATOR_SETTLE=1s # partition 0 moves too
-export KVD_COORDINATOR_SETTLE
+KVD_COORDINATOR_SETTLE=1s KVD_COORDINATOR_BALANCE_LOAD=1000000 # partition 0 moves too; leaders by their number
+export KVD_COORDINATOR_SETTLE KVD_COORDINATOR_BALANCE_LOAD
 cluster up --nodes 3 --base-port "$P" >/dev/null || die "up"
 A=127.0.0.1:$N,127.0.0.2:$N,127.0.0.3:$N
 options="--protocol native --addr $A --key $T/c/client.key --keys $keys --value 500 --json"

@@ -4,8 +4,8 @@
 # as much done (ACCEPTANCE row 11). No operation fails at any time.
 . "$(dirname "$0")/lib.sh"
 rate=${RATE:-300} partitions=${PARTITIONS:-64} clients=${CLIENTS:-384} seconds=${SCALE_SECONDS:-5}
-KVD_LIMIT_SERVICE_RATE=$rate KVD_COORDINATOR_MOVES=64 KVD_COORDINATOR_SETTLE=1s
-export KVD_LIMIT_SERVICE_RATE KVD_COORDINATOR_MOVES KVD_COORDINATOR_SETTLE
+KVD_LIMIT_SERVICE_RATE=$rate KVD_COORDINATOR_MOVES=64 KVD_COORDINATOR_SETTLE=1s KVD_COORDINATOR_BALANCE_LOAD=1000000
+export KVD_LIMIT_SERVICE_RATE KVD_COORDINATOR_MOVES KVD_COORDINATOR_SETTLE KVD_COORDINATOR_BALANCE_LOAD # leaders by their number: the load is even
 cluster up --nodes 3 --base-port "$P" >/dev/null || die "up"
 A=127.0.0.1:$N,127.0.0.2:$N,127.0.0.3:$N
 "$B/splits" "$A" "$T/c/client.key" "$partitions" >/dev/null || die "splits"
