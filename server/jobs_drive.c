@@ -14,7 +14,7 @@
 enum { POLL_MS = 1000,     /* how much of a copy is there */
        SETTLED_S = 5,      /* a leader of partition 0 has heard of all partitions by then */
        UNHEARD_S = 30,     /* what nobody tells of for so long is not there */
-       FRUITLESS_S = 60 }; /* then the coordinator gives its own move up, to plan another */
+       FRUITLESS_S = 60 }; /* then the coordinator gives its own move or split up, to plan another */
 
 /* So long an earlier runner's request may still be on its way to where it takes effect. */
 static bool is_quiet(const struct run *run, uint64_t now_ns)
@@ -115,7 +115,7 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
     struct replicas r = replicas_of(d, j);
     bool is_met = !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
     bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S);
-    bool gives_up = j->automatic && j->to != 0 && (is_no_place(w, j->to, j->partition, now_ns) || is_fruitless);
+    bool gives_up = is_fruitless || (j->automatic && j->to != 0 && is_no_place(w, j->to, j->partition, now_ns));
     if (!j->automatic && (is_unknown(w, j->from) || is_unknown(w, j->to))) {
         jobs_end(jobs, run, j, KV_JOB_FAILED, KV_NOT_FOUND, "the cluster has no such node; next: kvctl node list");
         return;
@@ -187,8 +187,8 @@ static void drive_split(struct jobs *jobs, struct run *run, const struct kv_job 
         else jobs_end(jobs, run, &s, KV_JOB_DONE, KV_OK, "");
     } else if (is_undone(j)) {
         cancel_at_rest(jobs, run, j, now_ns);
-    } else if (is_final(run)) {
-        jobs_end(jobs, run, j, KV_JOB_FAILED, run->err, run->note);
+    } else if (is_final(run) || (j->automatic && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S))) {
+        jobs_end(jobs, run, j, j->automatic ? KV_JOB_CANCELLED : KV_JOB_FAILED, run->err, run->note);
     } else {
         jobs_step(jobs, run, j, 0, 1, "steps", run->err == KV_OK ? "" : run->note);
         if (!run->asks) ask_at(jobs, run, KV_OP_KVSPLIT, j->key, d);

@@ -49,8 +49,8 @@ struct annals {
     uint32_t joint_epoch;     /* the last joint descriptor seen */
     struct epoch_seen {
         uint32_t conf_epoch;
-        uint16_t nodes; /* bits */
-        bool is_whole;  /* voters alone */
+        uint16_t voters; /* nodes, bits */
+        bool is_joint;
     } epochs[EPOCHS_PER_GROUP];
     uint32_t conf_epoch; /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;

@@ -34,21 +34,19 @@ void job_epochs_see(struct annals *a, const struct descriptor *d)
 {
     struct epoch_seen *e = &a->epochs[d->conf_epoch % EPOCHS_PER_GROUP];
     if (e->conf_epoch >= d->conf_epoch) return;
-    *e = (struct epoch_seen){.conf_epoch = d->conf_epoch, .is_whole = true};
-    for (uint32_t i = 0; i < d->replica_count; i++) {
-        e->nodes |= (uint16_t)(1u << d->replicas[i].node);
-        e->is_whole = e->is_whole && d->replicas[i].role == DESCRIPTOR_VOTER;
-    }
+    *e = (struct epoch_seen){.conf_epoch = d->conf_epoch, .is_joint = descriptor_is_joint(d)};
+    for (uint32_t i = 0; i < d->replica_count; i++)
+        if (d->replicas[i].role != DESCRIPTOR_LEARNER) e->voters |= (uint16_t)(1u << d->replicas[i].node);
 }
 
-/* An epoch that no check met may have been the one. */
+/* An epoch that no check met may have been the one. Learners of other moves may stand beside. */
 static bool was_met(const struct annals *a, const struct kv_job *j)
 {
     for (uint32_t epoch = j->conf_epoch; epoch <= a->conf_epoch; epoch++) {
         const struct epoch_seen *e = &a->epochs[epoch % EPOCHS_PER_GROUP];
         if (e->conf_epoch != epoch) return true;
-        bool has_to = j->to == 0 || (e->nodes >> j->to & 1) != 0, has_from = j->from != 0 && (e->nodes >> j->from & 1) != 0;
-        if (e->is_whole && has_to && !has_from) return true;
+        bool has_to = j->to == 0 || (e->voters >> j->to & 1) != 0, has_from = j->from != 0 && (e->voters >> j->from & 1) != 0;
+        if (!e->is_joint && has_to && !has_from) return true;
     }
     return false;
 }
