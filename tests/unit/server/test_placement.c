@@ -279,6 +279,28 @@ START_TEST(replicas_go_where_their_keyspace_may_be)
 }
 END_TEST
 
+START_TEST(zones_and_roles_both_hold)
+{
+    struct model m;
+    model_make(&m, 9, 3, 30, 2);
+    for (uint32_t n = 0; n < 9; n += 2) m.nodes[n].lacks = 1u << PLACEMENT_STORAGE; /* 10, 12 .. hold partition 0 alone */
+    m.parts[0].role = PLACEMENT_COORDINATOR;
+    m.parts[0].count = m.parts[0].wanted + 1; /* one too many there, and as many as are wanted elsewhere */
+    m.parts[0].nodes[2] = 12;
+    for (uint32_t i = 1; i < 30; i++) m.parts[i].zones = 1u << 1 | 1u << 2;
+    settle(&m, 8);
+    ck_assert_uint_eq(m.parts[0].count, 2);
+    for (uint32_t i = 1; i < 30; i++) {
+        ck_assert_uint_eq(m.parts[i].count, 2);
+        for (uint32_t k = 0; k < 2; k++) {
+            uint32_t n = m.parts[i].nodes[k] - 10;
+            ck_assert(n % 2 == 1 && n % 3 != 0); /* 11, 15, 17: nodes 1, 5, 7 */
+        }
+    }
+    model_free(&m);
+}
+END_TEST
+
 static double plan_seconds(uint32_t nodes, uint32_t partitions, bool is_loaded)
 {
     struct model m;
@@ -423,6 +445,7 @@ int main(void)
     tcase_add_test(tc, too_few_replicas_become_more);
     tcase_add_test(tc, too_many_replicas_become_fewer);
     tcase_add_test(tc, replicas_go_where_their_keyspace_may_be);
+    tcase_add_test(tc, zones_and_roles_both_hold);
     tcase_add_test(tc, a_large_cluster_converges);
     tcase_add_loop_test(tc, time_grows_as_n_log_n, 0, 2);
     tcase_add_loop_test(tc, leaders_are_spread_by_load, 0, 200);
