@@ -316,7 +316,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, i, g->replica);
                 return false;
             }
-            if (!role_check(c, node_of(c, i), g, true, why, why_size)) return false;
+            if (!role_check(c, node_of(c, i), g, drains_can_end(c), why, why_size)) return false;
             if (g->descriptor.frozen_merge != 0) {
                 snprintf(why, why_size, "group %u is frozen on node %u", g->id, i);
                 return false;
