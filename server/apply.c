@@ -8,6 +8,7 @@
 #include "server/birth.h"
 #include "server/exec_directory.h"
 #include "server/group.h"
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
@@ -21,7 +22,8 @@
  *   value  8 B stamp (little-endian), 1 B err, 1 B flags, 4 B and 8 B version, 8 B expire_ms, reply
  */
 enum { DEDUP_HEADER = 8 + 2 + 4 + 8 + 8,
-       DEDUP_REPLY_CUT = 1 };
+       DEDUP_REPLY_CUT = 1,
+       DIRECTORY_OPS = 3 }; /* a step's row and its idempotency record; more: it changed a keyspace's row, or ended */
 static_assert((int)DEDUP_HEADER < (int)STORE_DEDUP_VALUE_BYTES_MAX, "a reply follows the header");
 static_assert((int)COMMAND_SUB_BYTES == (int)STORE_SUB_BYTES, "as the store keeps them");
 
@@ -313,7 +315,9 @@ bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, con
         if (ops[i].kind == STORE_PUT && ops[i].row.class == STORE_DATA) g->load.written += ops[i].row.key.size + ops[i].row.value.size;
     if (applies) store_apply(w->store, g->id, index, e->term, g->clock_ms, ops, op_count);
     free(with_dedup);
-    if (is_directory) keyspaces_load(w);
+    bool steps = c.op == KV_OP_JOBOPEN || c.op == KV_OP_JOBCLAIM || (c.op == KV_OP_JOBSTEP && op_count < DIRECTORY_OPS); /* of jobs alone */
+    if (is_directory && !steps) keyspaces_load(w);
+    if (is_directory) jobs_changed(w);
     if (!applies) {
         if (waiting != NULL) request_fail(waiting, KV_CORRUPT, "this replica cannot apply it; it is committed");
         return false;

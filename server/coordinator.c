@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/nodes.h"
@@ -14,7 +15,7 @@
 enum { SLACK = 2,
        STEPS_MAX = 16 };
 
-static const char *const reasons[] = {"leave", "complete", "spread", "balance", "lead"};
+static const char *const reasons[] = {"leave", "complete", "shrink", "spread", "balance", "lead"};
 
 /* A number for its zone: that of the first node that says the same; one that says nothing is a zone of its own. */
 static uint32_t zone_of(const struct worker *w, const struct nodes_entry *node, uint32_t at)
@@ -35,7 +36,8 @@ static uint8_t lacks_of(const struct nodes_entry *node)
 /* A node that was removed has no replicas to speak of; should one show up there yet, it must leave. */
 static void node_see(const struct worker *w, const struct nodes_entry *node, uint32_t at, uint64_t now_ns, struct placement_node *out)
 {
-    bool leaves = node->state == KV_NODE_DRAINING || node->state == KV_NODE_REMOVED;
+    bool drains = node->state == KV_NODE_DRAINING && !jobs_is_paused(w, KV_JOB_DRAIN, node->id);
+    bool leaves = drains || node->state == KV_NODE_REMOVED;
     uint64_t gone_ns = node->id == w->node_id || node->state == KV_NODE_REMOVED ? 0 : peer_gone_ns(w->peers, node->id, now_ns);
     *out = (struct placement_node){.id = node->id,
                                    .zone = zone_of(w, node, at),
@@ -60,17 +62,33 @@ static uint32_t wanted(const struct worker *w, uint32_t keyspace, uint32_t left)
     return replicas < left ? replicas : left;
 }
 
-/* Busy: somebody is at it, or nobody could be asked. */
+/* Those that its keyspace names, by the numbers of zone_of(). */
+static uint64_t zones_of(const struct worker *w, const struct kv_keyspace *k)
+{
+    uint64_t zones = 0;
+    const struct nodes_entry *n;
+    for (uint32_t z = 0; k != NULL && z < k->zone_count; z++)
+        for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) /* KV_NODES_MAX of them at most */
+            if (kv_slice_eq(kv_str(n->zone), k->zones[z])) zones |= UINT64_C(1) << zone_of(w, n, i);
+    return zones;
+}
+
+/* Busy: somebody is at it, or nobody could be asked. Where an alteration is paused its replicas are right as they are. */
 static void partition_see(const struct worker *w, const struct partition *p, const uint32_t left_of[PLACEMENT_ROLES], struct placement_partition *out)
 {
     const struct descriptor *d = map_descriptor(p);
+    const struct kv_keyspace *k = keyspaces_find(w, d->keyspace);
     enum placement_role role = p->id == KV_PARTITION_SYSTEM ? PLACEMENT_COORDINATOR : PLACEMENT_STORAGE;
-    uint32_t left = left_of[role];
-    *out = (struct placement_partition){.id = p->id, .role = role, .wanted = wanted(w, d->keyspace, left), .is_busy = map_leader(p) == 0 || d->frozen_merge != 0};
+    *out = (struct placement_partition){.id = p->id, .role = role, .is_busy = map_leader(p) == 0 || d->frozen_merge != 0 || jobs_are_on(w, p->id)};
     for (uint32_t i = 0; i < d->replica_count; i++) {
         if (d->replicas[i].role == DESCRIPTOR_VOTER) out->nodes[out->count++] = d->replicas[i].node;
         else out->is_busy = true;
     }
+    bool is_paused = k != NULL && jobs_is_paused(w, KV_JOB_ALTER, k->id);
+    out->wanted = is_paused ? out->count : wanted(w, d->keyspace, left_of[role]);
+    bool is_declared = k != NULL && k->replicas != 0; /* of `default` those that came by hand stay */
+    if (!is_declared && out->wanted < out->count) out->wanted = out->count;
+    out->zones = is_paused ? 0 : zones_of(w, k);
 }
 
 static void answered(struct request *r, const struct kv_reply *reply)
@@ -81,45 +99,56 @@ static void answered(struct request *r, const struct kv_reply *reply)
                 (int)(reply->detail.size < 80 ? reply->detail.size : 80), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
 }
 
-static void ask(struct worker *w, enum kv_op op, const struct kv_slice *args, uint32_t count)
+/* Whom a partition prefers as its leader is one entry of its log: it is asked for at once, and is no job. */
+static void prefer(struct worker *w, const struct placement_step *s)
 {
+    char text[2][24];
     struct request *r = request_make(w);
     if (r == NULL) return;
+    snprintf(text[0], sizeof text[0], "%u", s->partition);
+    snprintf(text[1], sizeof text[1], "%u", s->to);
+    struct kv_slice args[2] = {kv_str(text[0]), kv_str(text[1])};
+    JOURNAL(w->journal, main, INFO, "placement", "kind=lead partition=%u reason=lead from=%u to=%u", s->partition, s->from, s->to);
     r->done = answered;
     r->owner = w;
     r->internal = true;
-    r->body = (struct kv_request){.op = op, .args = args, .arg_count = count, .keyspace = KV_KEYSPACE_DEFAULT};
+    r->body = (struct kv_request){.op = KV_OP_KVLEAD, .args = args, .arg_count = 2, .keyspace = KV_KEYSPACE_DEFAULT};
     request_start(r);
 }
 
 static void ask_place(struct worker *w, const struct placement_step *s)
 {
-    char text[3][24];
-    bool leads = s->reason == PLACEMENT_LEAD;
-    snprintf(text[0], sizeof text[0], "%u", s->partition);
-    snprintf(text[1], sizeof text[1], "%u", leads ? s->to : s->from);
-    snprintf(text[2], sizeof text[2], "%u", s->to);
-    struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
-    JOURNAL(w->journal, main, INFO, "placement", "partition=%u reason=%s from=%u to=%u", s->partition, reasons[s->reason],
-            s->from, s->to);
-    ask(w, leads ? KV_OP_KVLEAD : KV_OP_KVMOVE, args, leads ? 2 : 3);
+    const struct partition *p = map_get(w, s->partition);
+    const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
+    if (s->reason == PLACEMENT_LEAD) prefer(w, s);
+    else if (d != NULL)
+        jobs_open(w, &(struct kv_job){.kind = KV_JOB_MOVE,
+                                      .partition = s->partition,
+                                      .keyspace = d->keyspace,
+                                      .from = s->from,
+                                      .to = s->to,
+                                      .range_epoch = d->range_epoch,
+                                      .conf_epoch = d->conf_epoch,
+                                      .reason = kv_str(reasons[s->reason])});
 }
 
-/* The key is copied: the report it stands in is the next one's as soon as that comes. */
+/* A merge's job is about the right one, whose first key is where they meet, and into the left one. */
 static void ask_shape(struct worker *w, const struct shape *shape, const struct shaping_step *s)
 {
     static const char *const why[] = {"split-load", "split-bytes", "merge"};
     const struct shaping_partition *p = &shape->partitions[s->at];
-    struct kv_slice at;
-    struct kv_key key = {0};
-    enum kv_op op = shape_op(w, s, &at);
-    if (at.size > sizeof key.bytes) return;
-    key.size = (uint16_t)at.size;
-    memcpy(key.bytes, at.data, at.size);
-    at = kv_key_slice(&key);
+    bool merges = s->reason == SHAPING_MERGE;
+    const struct partition *about = map_at(w, s->at + merges);
+    const struct descriptor *d = map_descriptor(about);
     JOURNAL(w->journal, main, INFO, "shaping", "partition=%u reason=%s rate=%llu bytes=%llu", p->id, why[s->reason], (unsigned long long)p->load,
             (unsigned long long)p->bytes);
-    ask(w, op, &at, 1);
+    jobs_open(w, &(struct kv_job){.kind = merges ? KV_JOB_MERGE : KV_JOB_SPLIT,
+                                  .partition = about->id,
+                                  .other = merges ? p->id : 0,
+                                  .keyspace = d->keyspace,
+                                  .key = shape_key(w, s),
+                                  .range_epoch = d->range_epoch,
+                                  .reason = kv_str(why[s->reason])});
 }
 
 /* By load from so much on, and until it is half of that: the two would send leaders to and fro. */

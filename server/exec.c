@@ -267,6 +267,18 @@ bool exec_refuse_size(struct exec *x)
                        x->value_bytes_max, x->is_write ? " (applied: no)" : "");
 }
 
+bool exec_deny(struct exec *x, enum kv_err why, const char *format, ...)
+{
+    char text[320];
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    exec_refuse(x, why, "ERR %s", text);
+    exec_outcome(x, why);
+    return false;
+}
+
 void exec_outcome(struct exec *x, enum kv_err err)
 {
     x->err = err;

@@ -1,17 +1,18 @@
 #include "server/exec_directory.h"
 
 #include <assert.h>
-#include <stdarg.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "server/exec_impl.h"
+#include "server/exec_jobs.h"
+#include "server/exec_nodes.h"
 
 /* Keyspaces: KSCREATE KSDROP KSALTER KSLIST KSSHOW, as pure functions of partition 0's rows and its
  * descriptor like all commands (R7, R12). A creation is one entry: its rows, and the partitions that are
  * born by it. What the command says is checked before anything is read, so that exec_check() refuses
  * it too; what the rows say is checked behind that. */
-enum { TEXT_BYTES = 320,
-       REPLICAS_DEFAULT = 3,
+enum { REPLICAS_DEFAULT = 3,
        WANTED_BYTES_MAX = 1 << 20 };
 
 static_assert((int)KV_REPLICAS_MAX == (int)DESCRIPTOR_REPLICAS_MAX, "a place fits a row");
@@ -43,21 +44,6 @@ bool exec_names_next(struct kv_slice *names, struct kv_slice *name)
     return true;
 }
 
-/* Always false. */
-static bool refuse(struct exec *x, enum kv_err why, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static bool refuse(struct exec *x, enum kv_err why, const char *format, ...)
-{
-    char text[TEXT_BYTES];
-    va_list list;
-    va_start(list, format);
-    (void)vsnprintf(text, sizeof text, format, list);
-    va_end(list);
-    exec_refuse(x, why, "ERR %s", text);
-    exec_outcome(x, why);
-    return false;
-}
-
 static int shown(struct kv_slice s)
 {
     return (int)(s.size < 32 ? s.size : 32);
@@ -69,35 +55,35 @@ static int shown(struct kv_slice s)
 static bool check_name(struct exec *x, const char *what, struct kv_slice name)
 {
     if (kv_name_is_valid(name)) return true;
-    return refuse(x, KV_BAD_ARGUMENT, "%s '%.*s' is no name: a letter, then letters, digits, - _ . up to %d bytes", what,
-                  SHOWN(name), KV_NAME_BYTES_MAX);
+    return exec_deny(x, KV_BAD_ARGUMENT, "%s '%.*s' is no name: a letter, then letters, digits, - _ . up to %d bytes", what,
+                     SHOWN(name), KV_NAME_BYTES_MAX);
 }
 
 static bool check_hash(struct exec *x, struct kv_keyspace *k)
 {
     if (k->partitions == 0) k->partitions = KV_PARTITIONS_DEFAULT;
     if (k->split_count + k->group_count > 0)
-        return refuse(x, KV_BAD_ARGUMENT, "a hash keyspace has a number of partitions, no keys and no groups");
+        return exec_deny(x, KV_BAD_ARGUMENT, "a hash keyspace has a number of partitions, no keys and no groups");
     if (k->partitions > KV_KEYSPACE_PARTITIONS_MAX)
-        return refuse(x, KV_BAD_ARGUMENT, "%u partitions are over the limit of %d", k->partitions, KV_KEYSPACE_PARTITIONS_MAX);
+        return exec_deny(x, KV_BAD_ARGUMENT, "%u partitions are over the limit of %d", k->partitions, KV_KEYSPACE_PARTITIONS_MAX);
     return true;
 }
 
 static bool check_range(struct exec *x, struct kv_keyspace *k)
 {
-    if (k->group_count > 0) return refuse(x, KV_BAD_ARGUMENT, "a range keyspace has split keys, no groups");
+    if (k->group_count > 0) return exec_deny(x, KV_BAD_ARGUMENT, "a range keyspace has split keys, no groups");
     for (uint32_t i = 0; i < k->split_count; i++) {
         struct kv_slice s = k->splits[i];
-        if (s.size == 0) return refuse(x, KV_BAD_ARGUMENT, "split key %u is empty, and so the range before it; next: leave it out", i + 1);
+        if (s.size == 0) return exec_deny(x, KV_BAD_ARGUMENT, "split key %u is empty, and so the range before it; next: leave it out", i + 1);
         if (i == 0) continue;
         int order = kv_slice_cmp(k->splits[i - 1], s);
         if (order == 0)
-            return refuse(x, KV_BAD_ARGUMENT, "split key '%.*s' is given twice: the range between would be empty; next: leave one out",
-                          SHOWN(s));
+            return exec_deny(x, KV_BAD_ARGUMENT, "split key '%.*s' is given twice: the range between would be empty; next: leave one out",
+                             SHOWN(s));
         if (order > 0)
-            return refuse(x, KV_BAD_ARGUMENT,
-                          "split keys '%.*s' and '%.*s' are not in order: their ranges would overlap; next: sort them by bytes",
-                          SHOWN(k->splits[i - 1]), SHOWN(s));
+            return exec_deny(x, KV_BAD_ARGUMENT,
+                             "split keys '%.*s' and '%.*s' are not in order: their ranges would overlap; next: sort them by bytes",
+                             SHOWN(k->splits[i - 1]), SHOWN(s));
     }
     k->partitions = k->split_count + 1;
     return true;
@@ -109,14 +95,14 @@ static bool check_group(struct exec *x, const struct kv_keyspace *k, uint32_t at
     if (!check_name(x, "group", g->name)) return false;
     for (uint32_t i = 0; i < at; i++)
         if (kv_slice_eq(k->groups[i].name, g->name))
-            return refuse(x, KV_BAD_ARGUMENT, "group '%.*s' is given twice; next: one list of all its labels", SHOWN(g->name));
+            return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' is given twice; next: one list of all its labels", SHOWN(g->name));
     if (g->label_count == 0 && !kv_slice_eq(g->name, k->default_group))
-        return refuse(x, KV_BAD_ARGUMENT, "group '%.*s' has no labels: its range would be empty; next: list some, or make it --default",
-                      SHOWN(g->name));
+        return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' has no labels: its range would be empty; next: list some, or make it --default",
+                         SHOWN(g->name));
     for (uint32_t i = 0; i < g->label_count; i++) {
         struct kv_slice label = g->labels[i].text;
         if (label.size > 0 && memchr(label.data, k->delimiter, label.size) != NULL)
-            return refuse(x, KV_BAD_ARGUMENT, "label '%.*s' holds the delimiter '%c': no key could have it", SHOWN(label), k->delimiter);
+            return exec_deny(x, KV_BAD_ARGUMENT, "label '%.*s' holds the delimiter '%c': no key could have it", SHOWN(label), k->delimiter);
     }
     return true;
 }
@@ -124,16 +110,16 @@ static bool check_group(struct exec *x, const struct kv_keyspace *k, uint32_t at
 static bool check_list(struct exec *x, struct kv_keyspace *k)
 {
     bool has_default = k->default_group.size == 0;
-    if (k->split_count > 0) return refuse(x, KV_BAD_ARGUMENT, "a list keyspace has groups of labels, no split keys");
-    if (k->group_count == 0) return refuse(x, KV_BAD_ARGUMENT, "a list keyspace needs a group of labels: list:group=label|label,..");
+    if (k->split_count > 0) return exec_deny(x, KV_BAD_ARGUMENT, "a list keyspace has groups of labels, no split keys");
+    if (k->group_count == 0) return exec_deny(x, KV_BAD_ARGUMENT, "a list keyspace needs a group of labels: list:group=label|label,..");
     if (k->delimiter == 0) k->delimiter = '/';
     for (uint32_t i = 0; i < k->group_count; i++) {
         if (!check_group(x, k, i)) return false;
         has_default = has_default || kv_slice_eq(k->groups[i].name, k->default_group);
     }
     if (!has_default)
-        return refuse(x, KV_BAD_ARGUMENT, "the default group '%.*s' is none of the groups; next: give it a list, perhaps an empty one",
-                      SHOWN(k->default_group));
+        return exec_deny(x, KV_BAD_ARGUMENT, "the default group '%.*s' is none of the groups; next: give it a list, perhaps an empty one",
+                         SHOWN(k->default_group));
     k->partitions = k->group_count;
     return true;
 }
@@ -143,8 +129,8 @@ static bool refuse_twice(struct exec *x, const struct kv_keyspace *k)
 {
     for (uint32_t i = 1; i < k->rule.label_count; i++)
         if (kv_slice_eq(k->rule.labels[i - 1].text, k->rule.labels[i].text))
-            return refuse(x, KV_BAD_ARGUMENT, "label '%.*s' is listed twice; next: leave one out", SHOWN(k->rule.labels[i].text));
-    return refuse(x, KV_BAD_ARGUMENT, "a label is listed twice");
+            return exec_deny(x, KV_BAD_ARGUMENT, "label '%.*s' is listed twice; next: leave one out", SHOWN(k->rule.labels[i].text));
+    return exec_deny(x, KV_BAD_ARGUMENT, "a label is listed twice");
 }
 
 static bool wanted(struct exec *x, const struct kv_slice *a, struct kv_arena *arena, struct kv_keyspace *k)
@@ -153,20 +139,20 @@ static bool wanted(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
     enum kv_err err = a[1].size > WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, k);
     if (err == KV_CONFLICT) return refuse_twice(x, k);
     if (err == KV_TOO_BIG)
-        return refuse(x, KV_BAD_ARGUMENT, "over a limit: %d partitions, %d labels, %d bytes a label, %d a name, %d a split key",
-                      KV_KEYSPACE_PARTITIONS_MAX, KV_LABELS_MAX, KV_LABEL_BYTES_MAX, KV_NAME_BYTES_MAX, KV_USER_KEY_BYTES_MAX);
-    if (err != KV_OK) return refuse(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse");
+        return exec_deny(x, KV_BAD_ARGUMENT, "over a limit: %d partitions, %d labels, %d bytes a label, %d a name, %d a split key",
+                         KV_KEYSPACE_PARTITIONS_MAX, KV_LABELS_MAX, KV_LABEL_BYTES_MAX, KV_NAME_BYTES_MAX, KV_USER_KEY_BYTES_MAX);
+    if (err != KV_OK) return exec_deny(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse");
     k->name = a[0];
     if (kv_slice_eq(k->name, exec_keyspace_default.name) || kv_slice_eq(k->name, kv_str("system")))
-        return refuse(x, KV_CONDITION, "keyspace '%.*s' is always there; next: choose another name", SHOWN(k->name));
+        return exec_deny(x, KV_CONDITION, "keyspace '%.*s' is always there; next: choose another name", SHOWN(k->name));
     if (k->default_group.size > 0 && k->kind != KV_KEY_LIST)
-        return refuse(x, KV_BAD_ARGUMENT, "only a list keyspace has a default group");
+        return exec_deny(x, KV_BAD_ARGUMENT, "only a list keyspace has a default group");
     switch (k->kind) {
     case KV_KEY_HASH: return check_hash(x, k);
     case KV_KEY_RANGE: return check_range(x, k);
     case KV_KEY_LIST: return check_list(x, k);
     }
-    return refuse(x, KV_BAD_ARGUMENT, "unknown kind");
+    return exec_deny(x, KV_BAD_ARGUMENT, "unknown kind");
 }
 
 /* ---- rows ---- */
@@ -227,7 +213,7 @@ static void reply_keyspace(struct exec *x, const struct kv_keyspace *k)
 
 static bool is_place(struct exec *x)
 {
-    return x->place != NULL || refuse(x, KV_BAD_ARGUMENT, "keyspaces are partition %d's", KV_PARTITION_SYSTEM);
+    return x->place != NULL || exec_deny(x, KV_BAD_ARGUMENT, "keyspaces are partition %d's", KV_PARTITION_SYSTEM);
 }
 
 /* ---- creation ---- */
@@ -326,8 +312,8 @@ static bool refuse_places(struct exec *x, const struct kv_keyspace *k)
     char list[KV_REPLICAS_MAX * 12] = "";
     int size = 0;
     for (uint32_t i = 0; i < k->node_count; i++) size += snprintf(list + size, sizeof list - (size_t)size, "%s%u", i == 0 ? "" : ", ", k->nodes[i]);
-    return refuse(x, KV_CONDITION, "%u replicas need %u nodes with the role storage, %u can take some: %s; next: --replicas %u, or add nodes",
-                  k->replicas, k->replicas, k->node_count, list, k->node_count);
+    return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes with the role storage, %u can take some: %s; next: --replicas %u, or add nodes",
+                     k->replicas, k->replicas, k->node_count, list, k->node_count);
 }
 
 static bool check_place(struct exec *x, struct kv_keyspace *k)
@@ -336,12 +322,12 @@ static bool check_place(struct exec *x, struct kv_keyspace *k)
     if (k->replicas == 0) k->replicas = nodes < REPLICAS_DEFAULT ? nodes : REPLICAS_DEFAULT;
     if (k->replicas > nodes && k->has_stores) return refuse_places(x, k);
     if (k->replicas > nodes)
-        return refuse(x, KV_CONDITION, "%u replicas need %u nodes, the cluster has %u; next: --replicas %u, or add nodes", k->replicas,
-                      k->replicas, nodes, nodes);
+        return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes, the cluster has %u; next: --replicas %u, or add nodes", k->replicas,
+                         k->replicas, nodes, nodes);
     if (k->value_bytes_max == 0) k->value_bytes_max = x->value_bytes_max;
     if (k->value_bytes_max > x->value_bytes_max)
-        return refuse(x, KV_CONDITION, "values of %u bytes are over this cluster's limit of %u (limit.value)", k->value_bytes_max,
-                      x->value_bytes_max);
+        return exec_deny(x, KV_CONDITION, "values of %u bytes are over this cluster's limit of %u (limit.value)", k->value_bytes_max,
+                         x->value_bytes_max);
     if (k->dedup_retention_ms == 0) k->dedup_retention_ms = x->place->dedup_retention_ms;
     if (!k->has_stores) memcpy(k->nodes, x->place->nodes, nodes * sizeof k->nodes[0]);
     k->node_count = nodes;
@@ -357,8 +343,8 @@ static void create(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
     if (!wanted(x, a, arena, &k) || !exec_load(x, exec_keyspace_row(k.name, row), &e)) return;
     if (!is_place(x) || !check_place(x, &k)) return;
     if (e.live) {
-        refuse(x, KV_CONDITION, "keyspace '%.*s' is there; next: kvctl keyspace show %.*s, or choose another name", SHOWN(k.name),
-               SHOWN(k.name));
+        exec_deny(x, KV_CONDITION, "keyspace '%.*s' is there; next: kvctl keyspace show %.*s, or choose another name", SHOWN(k.name),
+                  SHOWN(k.name));
         return;
     }
     if (!load_number(x, EXEC_ROW_KEYSPACE, EXEC_KEYSPACE_FIRST, &k.id) ||
@@ -368,7 +354,7 @@ static void create(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
     struct kv_slice rest = names.live ? names.value.payload : kv_slice(NULL, 0), text = rest, name = {0};
     while (exec_names_next(&rest, &name)) count++;
     if (count >= KV_KEYSPACES_MAX) {
-        refuse(x, KV_CONDITION, "there are %u keyspaces, the limit; next: kvctl keyspace drop one", count);
+        exec_deny(x, KV_CONDITION, "there are %u keyspaces, the limit; next: kvctl keyspace drop one", count);
         return;
     }
     k.first_partition = given + KV_PARTITIONS_DEFAULT + 1;
@@ -425,31 +411,234 @@ static bool load_keyspace(struct exec *x, struct kv_slice name, struct exec_entr
 {
     uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
     if (!check_name(x, "keyspace", name) || !exec_load(x, exec_keyspace_row(name, row), e) || !is_place(x)) return false;
-    return e->live || refuse(x, KV_NO_KEYSPACE, "'%.*s'", SHOWN(name));
+    return e->live || exec_deny(x, KV_NO_KEYSPACE, "'%.*s'", SHOWN(name));
+}
+
+/* Jobs of the keyspace: the coordinator's end with it; those that somebody asked for forbid it, unless `force`. */
+static bool end_jobs(struct exec *x, struct exec_board *b, uint32_t keyspace, bool force, struct kv_arena *arena)
+{
+    for (uint32_t i = 0; i < b->open_count;) {
+        struct kv_job j;
+        if (!exec_job_load(x, b->open[i], arena, &j)) return false;
+        if (j.keyspace != keyspace || j.kind == KV_JOB_DRAIN) {
+            i++;
+            continue;
+        }
+        if (!j.automatic && !force)
+            return exec_deny(x, KV_CONDITION, "job %" PRIu64 " of the keyspace (%s) is %s; next: kvctl job wait %" PRIu64 ", or drop with --force", j.id,
+                             kv_job_kind_text(j.kind), kv_job_state_text(j.state), j.id);
+        j.note = kv_str("the keyspace was dropped");
+        if (!exec_job_end(x, b, &j, KV_JOB_CANCELLED)) return false;
+    }
+    return true;
 }
 
 /* All in one entry: whoever applies it knows that the partitions are to go, and an id below the next
- * that has no row is never heard of again. */
-void exec_ksdrop(struct exec *x, const struct kv_slice *a, uint32_t n)
+ * that has no row is never heard of again. Without JOB it is as it was before there were jobs: so stand entries in old logs. */
+static void drop(struct exec *x, const struct kv_slice *a, uint32_t n, struct kv_arena *arena)
 {
-    (void)n;
     struct exec_entry e, names;
+    struct exec_board b;
+    struct kv_keyspace k;
     if (kv_slice_eq(a[0], exec_keyspace_default.name) || kv_slice_eq(a[0], kv_str("system"))) {
-        refuse(x, KV_CONDITION, "keyspace '%.*s' cannot be dropped; next: FLUSHALL deletes all keys of `default`", SHOWN(a[0]));
+        exec_deny(x, KV_CONDITION, "keyspace '%.*s' cannot be dropped; next: FLUSHALL deletes all keys of `default`", SHOWN(a[0]));
+        return;
+    }
+    bool force = n == 2 && exec_word(a[1], "FORCE");
+    if (n == 2 && !force && !exec_word(a[1], "JOB")) {
+        exec_deny(x, KV_BAD_ARGUMENT, "KSDROP name [JOB | FORCE]");
         return;
     }
     if (!load_keyspace(x, a[0], &e) || !exec_load(x, kv_str(EXEC_ROW_NAMES), &names)) return;
+    if (kv_keyspace_decode(e.value.payload, arena, &k) != KV_OK) {
+        x->failed = KV_CORRUPT;
+        return;
+    }
+    struct kv_job j = {.kind = KV_JOB_DROP, .keyspace = k.id, .name = k.name, .unit = kv_str("replicas"), .reason = kv_str("asked for")};
+    uint32_t open_before;
+    if (!exec_board_load(x, &b)) return;
+    open_before = b.open_count;
+    if (!end_jobs(x, &b, k.id, force, arena) || (n == 2 && !exec_job_open(x, &b, &j))) return;
+    if ((n == 2 || b.open_count != open_before) && !exec_board_put(x, &b)) return;
     exec_delete(x, &e.key);
     put_names(x, names.live ? names.value.payload : kv_slice(NULL, 0), a[0], kv_slice(NULL, 0));
     resp_put_bulk(x->reply, e.value.payload);
 }
 
+void exec_ksdrop(struct exec *x, const struct kv_slice *a, uint32_t n)
+{
+    struct kv_arena arena = {0};
+    drop(x, a, n, &arena);
+    kv_arena_free(&arena);
+}
+
+/* ---- alterations ---- */
+
+/* The list is the same, and as of this entry: all nodes read its rows again. */
+static bool touch_names(struct exec *x)
+{
+    struct exec_entry names;
+    return exec_load(x, kv_str(EXEC_ROW_NAMES), &names) &&
+           put_names(x, names.live ? names.value.payload : kv_slice(NULL, 0), kv_slice(NULL, 0), kv_slice(NULL, 0));
+}
+
+bool exec_keyspace_restore(struct exec *x, struct kv_slice name, struct kv_slice row)
+{
+    struct exec_entry e;
+    uint8_t key[EXEC_ROW_NAME_BYTES_MAX];
+    if (!exec_load(x, exec_keyspace_row(name, key), &e)) return false;
+    return !e.live || (exec_put(x, &e.key, row, 0, 0) && touch_names(x));
+}
+
+static bool check_zones(struct exec *x, const struct kv_keyspace *k)
+{
+    for (uint32_t i = 0; i < k->zone_count; i++) {
+        if (!check_name(x, "zone", k->zones[i])) return false;
+        for (uint32_t n = 0; n < i; n++)
+            if (kv_slice_eq(k->zones[n], k->zones[i])) return exec_deny(x, KV_BAD_ARGUMENT, "zone '%.*s' is given twice", SHOWN(k->zones[i]));
+    }
+    return true;
+}
+
+static const struct kv_label *label_of(const struct kv_label_group *g, struct kv_slice text)
+{
+    for (uint32_t i = 0; i < g->label_count; i++)
+        if (kv_slice_eq(g->labels[i].text, text)) return &g->labels[i];
+    return NULL;
+}
+
+static const struct kv_label_group *group_of(const struct kv_keyspace *k, struct kv_slice name)
+{
+    for (uint32_t i = 0; i < k->group_count; i++)
+        if (kv_slice_eq(k->groups[i].name, name)) return &k->groups[i];
+    return NULL;
+}
+
+/* No label leaves its group: its keys would have no place. */
+static bool keeps_labels(struct exec *x, const struct kv_keyspace *old, const struct kv_keyspace *k)
+{
+    for (uint32_t i = 0; i < old->group_count; i++) {
+        const struct kv_label_group *g = &old->groups[i], *same = group_of(k, g->name);
+        if (same == NULL) return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' cannot be taken away; next: keep it", SHOWN(g->name));
+        for (uint32_t n = 0; n < g->label_count; n++)
+            if (label_of(same, g->labels[n].text) == NULL)
+                return exec_deny(x, KV_BAD_ARGUMENT, "label '%.*s' cannot leave group '%.*s': its keys would have no place; next: keep it",
+                                 SHOWN(g->labels[n].text), SHOWN(g->name));
+    }
+    return true;
+}
+
+/* Old labels keep their numbers, new ones get those behind: so they lie in the last partition, group by group. */
+static bool number_new(struct exec *x, const struct kv_keyspace *old, struct kv_keyspace *k, struct kv_arena *arena, bool *grows)
+{
+    uint32_t next = old->rule.label_count + old->rule.has_rest;
+    *grows = false;
+    for (uint32_t i = 0; i < k->group_count; i++) {
+        const struct kv_label_group *g = &k->groups[i], *before = group_of(old, g->name);
+        for (uint32_t n = 0; n < g->label_count; n++) {
+            const struct kv_label *was = before == NULL ? NULL : label_of(before, g->labels[n].text);
+            *grows = *grows || was == NULL;
+            g->labels[n].bucket = was != NULL ? was->bucket : (uint16_t)next++;
+        }
+    }
+    if (*grows && old->rule.has_rest)
+        return exec_deny(x, KV_CONDITION, "labels that nobody listed live in group '%.*s', and may have keys there; next: create another keyspace, export and import",
+                         SHOWN(old->default_group));
+    k->rest = old->rest;
+    if (kv_keyspace_rule(k, arena) == KV_OK) return true;
+    x->failed = KV_IO; /* duplicates were refused before: memory */
+    return false;
+}
+
+static bool check_groups(struct exec *x, const struct kv_keyspace *old, struct kv_keyspace *k, struct kv_arena *arena, bool *grows)
+{
+    *grows = false;
+    if (old->kind != KV_KEY_LIST) return true;
+    uint32_t partitions = k->partitions; /* as they were at creation */
+    if (k->delimiter != old->delimiter || !kv_slice_eq(k->default_group, old->default_group))
+        return exec_deny(x, KV_BAD_ARGUMENT, "neither delimiter nor default group can change; next: create another keyspace, export and import");
+    if (!check_list(x, k) || !keeps_labels(x, old, k)) return false;
+    k->partitions = partitions;
+    return number_new(x, old, k, arena, grows);
+}
+
+/* What of it cannot change is refused by name. */
+static bool check_alter(struct exec *x, const struct kv_keyspace *old, const struct kv_keyspace *k)
+{
+    uint32_t nodes;
+    if (old->kind != k->kind)
+        return exec_deny(x, KV_BAD_ARGUMENT, "'%.*s' is a %s keyspace and cannot become a %s one; next: create another, export and import",
+                         SHOWN(old->name), kv_key_kind_text(old->kind), kv_key_kind_text(k->kind));
+    if (old->id != k->id) return exec_deny(x, KV_CONDITION, "'%.*s' is another keyspace by now; next: kvctl keyspace show it", SHOWN(old->name));
+    if (k->replicas == 0) return exec_deny(x, KV_BAD_ARGUMENT, "a keyspace has at least one replica");
+    if (!exec_nodes_in(x, k->zones, k->zone_count, &nodes)) return false;
+    if (k->replicas > nodes && k->zone_count == 0)
+        return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes, the cluster has %u; next: --replicas %u, or add nodes", k->replicas, k->replicas, nodes,
+                         nodes);
+    if (k->replicas > nodes)
+        return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes, these zones have %u; next: fewer --replicas, or more --zones", k->replicas, k->replicas,
+                         nodes);
+    return true;
+}
+
+/* The job that an earlier alteration left ends here: what is wanted now is what the row says. */
+static bool supersede(struct exec *x, struct exec_board *b, uint32_t keyspace, struct kv_arena *arena)
+{
+    uint64_t id;
+    struct kv_job j;
+    if (!exec_job_on(x, 'k', keyspace, &id)) return false;
+    if (id == 0) return true;
+    if (!exec_job_load(x, id, arena, &j)) return false;
+    j.note = kv_str("altered again");
+    return exec_job_end(x, b, &j, KV_JOB_CANCELLED);
+}
+
+static void alter(struct exec *x, const struct kv_slice *a, struct kv_arena *arena)
+{
+    struct exec_entry e;
+    struct kv_keyspace old, k;
+    struct exec_board b;
+    if (!check_name(x, "keyspace", a[0])) return;
+    enum kv_err err = a[1].size > WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, &k);
+    if (err != KV_OK) {
+        if (err == KV_CONFLICT) refuse_twice(x, &k);
+        else exec_deny(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse, or is over a limit: %d labels, %d bytes a label", KV_LABELS_MAX, KV_LABEL_BYTES_MAX);
+        return;
+    }
+    if (kv_slice_eq(a[0], exec_keyspace_default.name)) {
+        exec_deny(x, KV_CONDITION, "replicas of `default` are as the configuration of the nodes says (cluster.replicas); next: alter another keyspace");
+        return;
+    }
+    if (!check_zones(x, &k) || !load_keyspace(x, a[0], &e)) return;
+    if (kv_keyspace_decode(e.value.payload, arena, &old) != KV_OK) {
+        x->failed = KV_CORRUPT;
+        return;
+    }
+    struct kv_job j = {.kind = KV_JOB_ALTER, .keyspace = old.id, .name = old.name, .before = e.value.payload, .unit = kv_str("partitions"), .reason = kv_str("asked for")};
+    struct kv_buf now = {0}, then = {0};
+    bool grows;
+    if (!check_alter(x, &old, &k) || !check_groups(x, &old, &k, arena, &grows) || !exec_board_load(x, &b) || !supersede(x, &b, old.id, arena)) return;
+    struct kv_keyspace next = old;
+    next.replicas = k.replicas;
+    next.zone_count = k.zone_count;
+    memcpy(next.zones, k.zones, sizeof next.zones);
+    kv_keyspace_encode(&next, &now);
+    next.groups = k.groups;
+    next.group_count = k.group_count;
+    kv_keyspace_encode(&next, &then);
+    if (grows) j.after = kv_buf_slice(&then); /* whoever knew the labels before their partition does would be refused there */
+    if (now.failed || then.failed) x->failed = KV_IO;
+    else if (exec_job_open(x, &b, &j) && exec_board_put(x, &b) && exec_put(x, &e.key, kv_buf_slice(&now), 0, 0) && touch_names(x)) reply_keyspace(x, &next);
+    kv_buf_free(&now);
+    kv_buf_free(&then);
+}
+
 void exec_ksalter(struct exec *x, const struct kv_slice *a, uint32_t n)
 {
     (void)n;
-    if (!check_name(x, "keyspace", a[0])) return;
-    refuse(x, KV_BAD_ARGUMENT,
-           "a keyspace cannot be altered yet; next: create another with what you want, export and import");
+    struct kv_arena arena = {0};
+    alter(x, a, &arena);
+    kv_arena_free(&arena);
 }
 
 void exec_kslist(struct exec *x, const struct kv_slice *a, uint32_t n)

@@ -18,6 +18,8 @@ struct kv_slice exec_keyspace_row(struct kv_slice name, uint8_t out[EXEC_ROW_NAM
 #define EXEC_ROW_KEYSPACE  "a/keyspace"
 #define EXEC_ROW_PARTITION "a/partition"
 #define EXEC_ROW_NAMES     "a/names"
+/* For other commands: the keyspace's row as it was, or is to be; one that is gone stays so. False: stop. */
+bool exec_keyspace_restore(struct exec *x, struct kv_slice name, struct kv_slice row);
 /* Where new partitions may live, from partition 0's descriptor; returns `out`. */
 const struct exec_place *exec_place_read(const struct descriptor *d, struct exec_place *out);
 /* The partition that was number `at` of a keyspace at its creation; its list of labels is left out. */

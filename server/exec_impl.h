@@ -45,6 +45,8 @@ static inline uint64_t exec_expire_of(const struct exec_entry *e)
 /* Replies with a Redis error and drops every change. Always returns false. */
 bool exec_refuse(struct exec *x, enum kv_err why, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Likewise of an operation of partition 0's, which reports the error code too. */
+bool exec_deny(struct exec *x, enum kv_err why, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool exec_refuse_syntax(struct exec *x);
 bool exec_refuse_integer(struct exec *x);
 bool exec_refuse_size(struct exec *x);
@@ -75,27 +77,29 @@ bool exec_deadline(struct exec *x, const char *command, const struct exec_deadli
 
 void exec_check_keyspace(struct exec *x, enum kv_op op, const struct kv_slice *a, uint32_t n);
 
-#define EXEC_COMMANDS(X)                                                                                                                                    \
-    X(GET, get)                                                                                                                                             \
-    X(SET, set)                                                                                                                                             \
-    X(SETNX, setnx)                                                                                                                                         \
-    X(SETEX, setex)                                                                                                                                         \
-    X(PSETEX, psetex)                                                                                                                                       \
-        X(GETSET, getset) X(GETDEL, getdel) X(GETEX, getex) X(MGET, mget) X(MSET, mset)                                                                     \
-            X(MSETNX, msetnx) X(APPEND, append) X(STRLEN, strlen) X(GETRANGE, getrange)                                                                     \
-                X(SUBSTR, getrange) X(SETRANGE, setrange)                                                                                                   \
-                    X(INCR, incr) X(DECR, decr) X(INCRBY, incrby) X(DECRBY, decrby)                                                                         \
-                        X(INCRBYFLOAT, incrbyfloat)                                                                                                         \
-                            X(EXPIRE, expire) X(PEXPIRE, pexpire) X(EXPIREAT, expireat) X(PEXPIREAT, pexpireat)                                             \
-                                X(TTL, ttl) X(PTTL, pttl) X(EXPIRETIME, expiretime) X(PEXPIRETIME, pexpiretime)                                             \
-                                    X(PERSIST, persist)                                                                                                     \
-                                        X(DEL, del) X(UNLINK, del) X(EXISTS, exists) X(TOUCH, exists) X(TYPE, type)                                         \
-                                            X(RENAME, rename) X(RENAMENX, renamenx) X(COPY, copy) X(OBJECT, object)                                         \
-                                                X(SETBIT, setbit) X(GETBIT, getbit) X(BITCOUNT, bitcount) X(BITPOS, bitpos) X(BITOP, bitop)                 \
-                                                    X(BITFIELD, bitfield) X(BITFIELD_RO, bitfield_ro) X(LCS, lcs)                                           \
-                                                        X(KVGET, get) X(KVPUT, kvput) X(KVCAS, kvcas) X(KVDEL, kvdel) X(KVINCR, kvincr)                     \
-                                                            X(KSCREATE, kscreate) X(KSDROP, ksdrop) X(KSALTER, ksalter) X(KSLIST, kslist) X(KSSHOW, ksshow) \
-                                                                X(KSTOKEN, kstoken) X(KSJOIN, ksjoin) X(KSNODE, ksnode) X(KSSEED, ksseed) X(KSWELCOME, kswelcome)
+#define EXEC_COMMANDS(X)                                                                                                                                      \
+    X(GET, get)                                                                                                                                               \
+    X(SET, set)                                                                                                                                               \
+    X(SETNX, setnx)                                                                                                                                           \
+    X(SETEX, setex)                                                                                                                                           \
+    X(PSETEX, psetex)                                                                                                                                         \
+    X(GETSET, getset)                                                                                                                                         \
+    X(GETDEL, getdel) X(GETEX, getex) X(MGET, mget) X(MSET, mset)                                                                                             \
+        X(MSETNX, msetnx) X(APPEND, append) X(STRLEN, strlen) X(GETRANGE, getrange)                                                                           \
+            X(SUBSTR, getrange) X(SETRANGE, setrange)                                                                                                         \
+                X(INCR, incr) X(DECR, decr) X(INCRBY, incrby) X(DECRBY, decrby)                                                                               \
+                    X(INCRBYFLOAT, incrbyfloat)                                                                                                               \
+                        X(EXPIRE, expire) X(PEXPIRE, pexpire) X(EXPIREAT, expireat) X(PEXPIREAT, pexpireat)                                                   \
+                            X(TTL, ttl) X(PTTL, pttl) X(EXPIRETIME, expiretime) X(PEXPIRETIME, pexpiretime)                                                   \
+                                X(PERSIST, persist)                                                                                                           \
+                                    X(DEL, del) X(UNLINK, del) X(EXISTS, exists) X(TOUCH, exists) X(TYPE, type)                                               \
+                                        X(RENAME, rename) X(RENAMENX, renamenx) X(COPY, copy) X(OBJECT, object)                                               \
+                                            X(SETBIT, setbit) X(GETBIT, getbit) X(BITCOUNT, bitcount) X(BITPOS, bitpos) X(BITOP, bitop)                       \
+                                                X(BITFIELD, bitfield) X(BITFIELD_RO, bitfield_ro) X(LCS, lcs)                                                 \
+                                                    X(KVGET, get) X(KVPUT, kvput) X(KVCAS, kvcas) X(KVDEL, kvdel) X(KVINCR, kvincr)                           \
+                                                        X(KSCREATE, kscreate) X(KSDROP, ksdrop) X(KSALTER, ksalter) X(KSLIST, kslist) X(KSSHOW, ksshow)       \
+                                                            X(KSTOKEN, kstoken) X(KSJOIN, ksjoin) X(KSNODE, ksnode) X(KSSEED, ksseed) X(KSWELCOME, kswelcome) \
+                                                                X(JOBOPEN, jobopen) X(JOBCLAIM, jobclaim) X(JOBSTEP, jobstep) X(JOBSET, jobset) X(JOBLIST, joblist) X(JOBSHOW, jobshow)
 #define X(op, function) exec_command exec_##function;
 EXEC_COMMANDS(X)
 #undef X

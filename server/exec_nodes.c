@@ -2,18 +2,17 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "client/base/endian.h"
 #include "client/base/mutant.h"
 #include "server/exec_impl.h"
+#include "server/exec_jobs.h"
 
 /* Nodes and join tokens: KSSEED KSTOKEN KSJOIN KSWELCOME KSNODE, as pure functions of partition 0's rows like
  * all commands (R7). What the command says is checked before anything is read, so that exec_check() refuses
  * it too; what the rows say is checked behind that. */
-enum { TEXT_BYTES = 260,
-       TOKEN_ROW_BYTES = 2 + 2 * EXEC_TOKEN_HASH_BYTES,
+enum { TOKEN_ROW_BYTES = 2 + 2 * EXEC_TOKEN_HASH_BYTES,
        NODES_ROW_BYTES = (KV_NODES_MAX + 1) * 11 };
 
 struct roll { /* all rows of nodes; its slices lie in the arena */
@@ -57,25 +56,11 @@ const char *exec_host_fault(struct kv_slice host)
     return "is not a literal IPv4 or IPv6 address";
 }
 
-/* Always false. */
-static bool refuse(struct exec *x, enum kv_err why, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static bool refuse(struct exec *x, enum kv_err why, const char *format, ...)
-{
-    char text[TEXT_BYTES];
-    va_list list;
-    va_start(list, format);
-    (void)vsnprintf(text, sizeof text, format, list);
-    va_end(list);
-    exec_refuse(x, why, "ERR %s", text);
-    exec_outcome(x, why);
-    return false;
-}
-
 /* ---- rows ---- */
 
 static bool is_place(struct exec *x)
 {
-    return x->place != NULL || refuse(x, KV_BAD_ARGUMENT, "nodes are partition %d's", KV_PARTITION_SYSTEM);
+    return x->place != NULL || exec_deny(x, KV_BAD_ARGUMENT, "nodes are partition %d's", KV_PARTITION_SYSTEM);
 }
 
 static bool damaged(struct exec *x)
@@ -146,10 +131,10 @@ static void reply_roll(struct exec *x, const struct roll *r, uint64_t version)
 /* Nodes in ascending order of their ids. */
 static bool check_seed(struct exec *x, const struct kv_map_info *m)
 {
-    if (m->node_count == 0) return refuse(x, KV_BAD_ARGUMENT, "a cluster begins with at least one node");
+    if (m->node_count == 0) return exec_deny(x, KV_BAD_ARGUMENT, "a cluster begins with at least one node");
     for (uint32_t i = 0; i < m->node_count; i++)
         if (m->nodes[i].key.size == 0 || (i > 0 && m->nodes[i].id <= m->nodes[i - 1].id))
-            return refuse(x, KV_BAD_ARGUMENT, "node %u has no key, or stands in the wrong place", m->nodes[i].id);
+            return exec_deny(x, KV_BAD_ARGUMENT, "node %u has no key, or stands in the wrong place", m->nodes[i].id);
     return true;
 }
 
@@ -157,7 +142,7 @@ static void seed(struct exec *x, const struct kv_slice *a, struct kv_arena *aren
 {
     struct kv_map_info m;
     if (kv_map_decode(a[0], arena, &m) != KV_OK) {
-        refuse(x, KV_BAD_ARGUMENT, "the list of nodes does not parse");
+        exec_deny(x, KV_BAD_ARGUMENT, "the list of nodes does not parse");
         return;
     }
     if (!check_seed(x, &m) || !roll_load(x, arena, r)) return;
@@ -214,7 +199,7 @@ static bool token_put(struct exec *x, const struct token *t)
 
 static bool check_hash(struct exec *x, struct kv_slice hash)
 {
-    return hash.size == EXEC_TOKEN_HASH_BYTES || refuse(x, KV_BAD_ARGUMENT, "a token's hash has %d bytes", EXEC_TOKEN_HASH_BYTES);
+    return hash.size == EXEC_TOKEN_HASH_BYTES || exec_deny(x, KV_BAD_ARGUMENT, "a token's hash has %d bytes", EXEC_TOKEN_HASH_BYTES);
 }
 
 void exec_kstoken(struct exec *x, const struct kv_slice *a, uint32_t n)
@@ -224,12 +209,12 @@ void exec_kstoken(struct exec *x, const struct kv_slice *a, uint32_t n)
     uint64_t ttl_ms, max_ms = EXEC_TOKEN_DAYS_MAX * UINT64_C(86400000);
     if (!check_hash(x, a[0])) return;
     if (!kv_parse_u64(a[1], &ttl_ms) || ttl_ms < 1000 || ttl_ms > max_ms) {
-        refuse(x, KV_BAD_ARGUMENT, "a token is good for 1 s to %d days", EXEC_TOKEN_DAYS_MAX);
+        exec_deny(x, KV_BAD_ARGUMENT, "a token is good for 1 s to %d days", EXEC_TOKEN_DAYS_MAX);
         return;
     }
     if (!token_load(x, a[0], &t) || !is_place(x)) return;
     if (t.entry.live) {
-        refuse(x, KV_CONFLICT, "that token is there already; next: make another");
+        exec_deny(x, KV_CONFLICT, "that token is there already; next: make another");
         return;
     }
     t.until_ms = x->clock_ms + ttl_ms;
@@ -242,27 +227,27 @@ void exec_kstoken(struct exec *x, const struct kv_slice *a, uint32_t n)
 static bool check_joiner(struct exec *x, struct kv_slice bytes, struct kv_arena *arena, struct kv_node_info *j)
 {
     if (kv_node_decode(bytes, arena, j) != KV_OK || j->key.size == 0 || j->state != KV_NODE_UP)
-        return refuse(x, KV_BAD_ARGUMENT, "what the node says of itself does not parse");
+        return exec_deny(x, KV_BAD_ARGUMENT, "what the node says of itself does not parse");
     const char *fault = exec_host_fault(j->host);
     if (fault != NULL)
-        return refuse(x, KV_BAD_ARGUMENT, "address '%.*s' %s; next: set native.host to one that all nodes can reach",
-                      (int)j->host.size, j->host.size == 0 ? "" : (const char *)j->host.data, fault);
-    if (j->roles > KV_NODE_ROLES_ALL) return refuse(x, KV_BAD_ARGUMENT, "roles %u are not known to this cluster; next: a program of its version", j->roles);
-    if (j->port == 0) return refuse(x, KV_BAD_ARGUMENT, "native port 0 cannot be dialled; next: set native.port");
+        return exec_deny(x, KV_BAD_ARGUMENT, "address '%.*s' %s; next: set native.host to one that all nodes can reach",
+                         (int)j->host.size, j->host.size == 0 ? "" : (const char *)j->host.data, fault);
+    if (j->roles > KV_NODE_ROLES_ALL) return exec_deny(x, KV_BAD_ARGUMENT, "roles %u are not known to this cluster; next: a program of its version", j->roles);
+    if (j->port == 0) return exec_deny(x, KV_BAD_ARGUMENT, "native port 0 cannot be dialled; next: set native.port");
     if (j->zone.size > 0 && !kv_name_is_valid(j->zone))
-        return refuse(x, KV_BAD_ARGUMENT, "zone '%.*s' is no name: a letter, then letters, digits, - _ . up to %d bytes", (int)j->zone.size,
-                      (const char *)j->zone.data, KV_NAME_BYTES_MAX);
+        return exec_deny(x, KV_BAD_ARGUMENT, "zone '%.*s' is no name: a letter, then letters, digits, - _ . up to %d bytes", (int)j->zone.size,
+                         (const char *)j->zone.data, KV_NAME_BYTES_MAX);
     return true;
 }
 
 /* A token that this key has used is good for ever: the answer may have been lost, or the node's disk. */
 static bool check_token(struct exec *x, const struct token *t, struct kv_slice key)
 {
-    if (!t->entry.live) return refuse(x, KV_AUTH, "the token is not known here; next: kvctl node token");
+    if (!t->entry.live) return exec_deny(x, KV_AUTH, "the token is not known here; next: kvctl node token");
     if (t->node != 0)
         return kv_slice_eq(kv_slice(t->key, sizeof t->key), key) ||
-               refuse(x, KV_AUTH, "the token was used by node %u; next: kvctl node token makes another", t->node);
-    return exec_now(x) < t->until_ms || refuse(x, KV_AUTH, "the token has expired; next: kvctl node token makes another");
+               exec_deny(x, KV_AUTH, "the token was used by node %u; next: kvctl node token makes another", t->node);
+    return exec_now(x) < t->until_ms || exec_deny(x, KV_AUTH, "the token has expired; next: kvctl node token makes another");
 }
 
 /* Neither key nor address are another node's. */
@@ -272,11 +257,11 @@ static bool check_place_of(struct exec *x, const struct roll *r, const struct kv
         const struct kv_node_info *o = &r->nodes[i];
         if (o->id == self) continue;
         if (kv_slice_eq(o->key, j->key))
-            return refuse(x, KV_CONFLICT, "its key is that of node %u, which is %s; next: start with a fresh key (node.key)", o->id,
-                          kv_node_state_text(o->state));
+            return exec_deny(x, KV_CONFLICT, "its key is that of node %u, which is %s; next: start with a fresh key (node.key)", o->id,
+                             kv_node_state_text(o->state));
         if (o->state != KV_NODE_REMOVED && o->port == j->port && kv_slice_eq(o->host, j->host))
-            return refuse(x, KV_CONFLICT, "its address %.*s:%u is that of node %u; next: another native.host or native.port",
-                          (int)j->host.size, (const char *)j->host.data, j->port, o->id);
+            return exec_deny(x, KV_CONFLICT, "its address %.*s:%u is that of node %u; next: another native.host or native.port",
+                             (int)j->host.size, (const char *)j->host.data, j->port, o->id);
     }
     return true;
 }
@@ -287,7 +272,7 @@ static bool make_room(struct exec *x, struct roll *r)
     uint32_t at = 0;
     if (r->count < KV_NODES_MAX) return true;
     while (at < r->count && r->nodes[at].state != KV_NODE_REMOVED) at++;
-    if (at == r->count) return refuse(x, KV_CONDITION, "there are %d nodes, the limit; next: remove one", KV_NODES_MAX);
+    if (at == r->count) return exec_deny(x, KV_CONDITION, "there are %d nodes, the limit; next: remove one", KV_NODES_MAX);
     char row[EXEC_ROW_NODE_BYTES_MAX];
     struct kv_key key;
     if (!exec_key(x, exec_node_row(r->ids[at], row), &key) || !exec_delete(x, &key)) return false;
@@ -308,7 +293,7 @@ static void join_again(struct exec *x, struct roll *r, const struct token *t, co
 {
     struct kv_node_info *known = roll_find(r, t->node);
     if (known == NULL || known->state == KV_NODE_REMOVED) {
-        refuse(x, KV_AUTH, "node %u was removed from this cluster; next: a fresh key (node.key) and a new token", t->node);
+        exec_deny(x, KV_AUTH, "node %u was removed from this cluster; next: a fresh key (node.key) and a new token", t->node);
         return;
     }
     if (!check_place_of(x, r, j, known->id)) return;
@@ -350,7 +335,7 @@ static void join(struct exec *x, const struct kv_slice *a, struct kv_arena *aren
     if (!check_hash(x, a[0]) || !check_joiner(x, a[1], arena, &j) || !token_load(x, a[0], &t) || !roll_load(x, arena, r)) return;
     if (!check_token(x, &t, j.key)) return;
     if (!r->entry.live) {
-        refuse(x, KV_UNAVAILABLE, "the nodes that this cluster began with are not written down yet; next: again in a moment");
+        exec_deny(x, KV_UNAVAILABLE, "the nodes that this cluster began with are not written down yet; next: again in a moment");
         return;
     }
     if (t.node != 0) join_again(x, r, &t, &j);
@@ -401,28 +386,42 @@ static bool check_state(struct exec *x, const struct roll *r, const struct kv_no
         left += r->nodes[i].state != KV_NODE_REMOVED;
     }
     if (node->state == KV_NODE_REMOVED)
-        return refuse(x, KV_CONDITION, "node %u was removed, for good; next: kvctl node token, and join under a new id", node->id);
-    if (to == KV_NODE_REMOVED && left == 0) return refuse(x, KV_CONDITION, "node %u is the last one of the cluster", node->id);
+        return exec_deny(x, KV_CONDITION, "node %u was removed, for good; next: kvctl node token, and join under a new id", node->id);
+    if (to == KV_NODE_REMOVED && left == 0) return exec_deny(x, KV_CONDITION, "node %u is the last one of the cluster", node->id);
     if (to == KV_NODE_DRAINING && up == 0)
-        return refuse(x, KV_CONDITION, "no other node may take the replicas of node %u; next: add one, or kvctl node uncordon", node->id);
+        return exec_deny(x, KV_CONDITION, "no other node may take the replicas of node %u; next: add one, or kvctl node uncordon", node->id);
     const char *role = to == KV_NODE_REMOVED    ? missed(r, node, 0, KV_NODE_DRAINING)
                        : to == KV_NODE_DRAINING ? missed(r, node, KV_NODE_GATEWAY, KV_NODE_UP)
                                                 : NULL;
-    return role == NULL || refuse(x, KV_CONDITION, "no node but %u has the role %s; next: add one with it, or start another with it (--role)", node->id, role);
+    return role == NULL || exec_deny(x, KV_CONDITION, "no node but %u has the role %s; next: add one with it, or start another with it (--role)", node->id, role);
 }
 
 /* What a node says of itself, started with other roles than it had. */
 static bool set_self(struct exec *x, const struct roll *r, struct kv_node_info *node, const struct kv_node_info *said)
 {
-    if (node->state == KV_NODE_REMOVED) return refuse(x, KV_CONDITION, "node %u was removed, for good", node->id);
-    if (said->roles == 0 || said->roles > KV_NODE_ROLES_ALL) return refuse(x, KV_BAD_ARGUMENT, "roles %u are not known to this cluster", said->roles);
+    if (node->state == KV_NODE_REMOVED) return exec_deny(x, KV_CONDITION, "node %u was removed, for good", node->id);
+    if (said->roles == 0 || said->roles > KV_NODE_ROLES_ALL) return exec_deny(x, KV_BAD_ARGUMENT, "roles %u are not known to this cluster", said->roles);
     const char *role = missed(r, node, said->roles, KV_NODE_CORDONED);
     if (role != NULL)
-        return refuse(x, KV_CONDITION, "no node but %u has the role %s, so it keeps that; next: give it to another first", node->id, role);
+        return exec_deny(x, KV_CONDITION, "no node but %u has the role %s, so it keeps that; next: give it to another first", node->id, role);
     node->roles = said->roles;
     node->resp = said->resp;
     node->resp_cluster = said->resp_cluster;
     return true;
+}
+
+/* A drain is a job from its first entry to the one that ends it; not if it was asked for without JOB, as before there were jobs. */
+static bool drain_job(struct exec *x, uint32_t id, enum kv_node_state to, bool opens, struct kv_arena *arena)
+{
+    struct exec_board b;
+    uint64_t open;
+    struct kv_job j = {.kind = KV_JOB_DRAIN, .from = id, .unit = kv_str("replicas"), .reason = kv_str("asked for")};
+    if (!exec_board_load(x, &b) || !exec_job_on(x, 'n', id, &open)) return false;
+    if (to == KV_NODE_DRAINING) return open != 0 || !opens || (exec_job_open(x, &b, &j) && exec_board_put(x, &b));
+    if (open == 0) return true;
+    if (!exec_job_load(x, open, arena, &j)) return false;
+    j.note = kv_slice(NULL, 0);
+    return exec_job_end(x, &b, &j, to == KV_NODE_REMOVED ? KV_JOB_DONE : KV_JOB_CANCELLED) && exec_board_put(x, &b);
 }
 
 static void set_state(struct exec *x, const struct kv_slice *a, uint32_t n, struct kv_arena *arena, struct roll *r)
@@ -431,14 +430,18 @@ static void set_state(struct exec *x, const struct kv_slice *a, uint32_t n, stru
     enum kv_node_state to = KV_NODE_UP;
     struct kv_node_info said;
     bool is_self = n == 3 && kv_slice_eq(a[1], kv_str(EXEC_NODE_SELF)) && kv_node_decode(a[2], arena, &said) == KV_OK;
-    if (!kv_parse_u64(a[0], &id) || id == 0 || id > UINT32_MAX || (!is_self && (n != 2 || !kv_node_state_parse(a[1], &to)))) {
-        refuse(x, KV_BAD_ARGUMENT, "not a node id and one of up, cordoned, draining, removed");
+    if (!kv_parse_u64(a[0], &id) || id == 0 || id > UINT32_MAX || (!is_self && !kv_node_state_parse(a[1], &to))) {
+        exec_deny(x, KV_BAD_ARGUMENT, "not a node id and one of up, cordoned, draining, removed");
+        return;
+    }
+    if (!is_self && n == 3 && !exec_word(a[2], "JOB") && !exec_word(a[2], "FORCE")) {
+        exec_deny(x, KV_BAD_ARGUMENT, "KSNODE id state [JOB | FORCE]");
         return;
     }
     if (!roll_load(x, arena, r)) return;
     struct kv_node_info *node = roll_find(r, (uint32_t)id);
     if (node == NULL) {
-        refuse(x, KV_NOT_FOUND, "the cluster has no node %u; next: kvctl node list", (uint32_t)id);
+        exec_deny(x, KV_NOT_FOUND, "the cluster has no node %u; next: kvctl node list", (uint32_t)id);
         return;
     }
     enum kv_node_state before = node->state;
@@ -447,7 +450,7 @@ static void set_state(struct exec *x, const struct kv_slice *a, uint32_t n, stru
     } else if (before != to) {
         if (!check_state(x, r, node, to)) return;
         node->state = to;
-        if (!put_node(x, node) || !put_ids(x, r)) return;
+        if (!put_node(x, node) || !put_ids(x, r) || !drain_job(x, node->id, to, n == 3, arena)) return;
     }
     resp_put_bulk(x->reply, kv_str(kv_node_state_text(before)));
 }
@@ -458,4 +461,37 @@ void exec_ksnode(struct exec *x, const struct kv_slice *a, uint32_t n)
     struct roll r;
     set_state(x, a, n, &arena, &r);
     kv_arena_free(&arena);
+}
+
+bool exec_node_undrain(struct exec *x, uint32_t id)
+{
+    struct kv_arena arena = {0};
+    struct roll r;
+    bool good = roll_load(x, &arena, &r);
+    struct kv_node_info *node = good ? roll_find(&r, id) : NULL;
+    if (node != NULL && node->state == KV_NODE_DRAINING) {
+        node->state = KV_NODE_UP;
+        good = put_node(x, node) && put_ids(x, &r);
+    }
+    kv_arena_free(&arena);
+    return good;
+}
+
+static bool is_in(const struct kv_slice *zones, uint32_t count, struct kv_slice zone)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (kv_slice_eq(zones[i], zone)) return true;
+    return count == 0;
+}
+
+bool exec_nodes_in(struct exec *x, const struct kv_slice *zones, uint32_t zone_count, uint32_t *count)
+{
+    struct kv_arena arena = {0};
+    struct roll r;
+    bool good = roll_load(x, &arena, &r);
+    *count = good && !r.entry.live && zone_count == 0 ? x->place->node_count : 0; /* they are not written down yet */
+    for (uint32_t i = 0; good && i < r.count; i++)
+        *count += r.nodes[i].state != KV_NODE_REMOVED && kv_node_has(r.nodes[i].roles, KV_NODE_STORAGE) && is_in(zones, zone_count, r.nodes[i].zone);
+    kv_arena_free(&arena);
+    return good;
 }

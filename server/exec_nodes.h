@@ -26,6 +26,10 @@ enum { EXEC_ROW_NODE_BYTES_MAX = 16,
 struct kv_slice exec_node_row(uint32_t id, char out[EXEC_ROW_NODE_BYTES_MAX]); /* "n/ID" */
 /* NEXT and the ids of a/nodes; false: it does not parse. */
 bool exec_node_ids(struct kv_slice row, uint32_t *next, uint32_t ids[KV_NODES_MAX], uint32_t *count);
+/* For other commands: a draining node is up again; others stay as they are. False: stop. */
+bool exec_node_undrain(struct exec *x, uint32_t id);
+/* Nodes that are not removed and have the role storage, in one of these zones; without zones all. False: stop. */
+bool exec_nodes_in(struct exec *x, const struct kv_slice *zones, uint32_t zone_count, uint32_t *count);
 /* NULL: this can be the address that other nodes dial; else what is wrong with it. */
 const char *exec_host_fault(struct kv_slice host);
 #endif

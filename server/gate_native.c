@@ -6,6 +6,7 @@
 #include "client/wire/hello.h"
 #include "client/wire/join_token.h"
 #include "client/wire/message.h"
+#include "server/exec_nodes.h"
 #include "server/gate.h"
 #include "server/host.h"
 #include "server/lines.h"
@@ -193,8 +194,10 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
             return KV_OK;
         }
         if (err != KV_OK) return err;
-        if (n->node == 0 && (r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME ||
-                             (r.op == KV_OP_KSNODE && r.arg_count > 2))) {
+        bool is_nodes_own = r.op == KV_OP_KSJOIN || r.op == KV_OP_KSSEED || r.op == KV_OP_KSWELCOME || r.op == KV_OP_JOBCLAIM ||
+                            r.op == KV_OP_JOBSTEP || r.op == KV_OP_KVLABELS ||
+                            (r.op == KV_OP_KSNODE && r.arg_count > 2 && kv_slice_eq(r.args[1], kv_str(EXEC_NODE_SELF)));
+        if (n->node == 0 && is_nodes_own) {
             struct kv_reply reply = {.id = r.id, .err = KV_DENIED, .detail = kv_str("only a node asks that, for itself")};
             native_reply(g, &reply);
             return KV_OK;

@@ -186,4 +186,5 @@ void transfer_send(struct group *g, raft_id to);
 void transfer_tick(struct group *g, uint64_t now_ns);
 void transfer_close(struct group *g);
 bool transfer_active(const struct group *g, raft_id to);
+bool transfer_progress(const struct group *g, raft_id to, uint64_t *sent, uint64_t *total); /* bytes; false: none is on its way */
 #endif

@@ -152,7 +152,7 @@ void group_read(struct group *g, struct request *r)
         acks_await(g, r);
         return;
     }
-    if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD) {
+    if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD || r->body.op == KV_OP_KVLABELS) {
         member_move(g, r);
         return;
     }

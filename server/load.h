@@ -73,6 +73,7 @@ struct load_report {
     bool is_lone;                   /* one key, or one slot, has most of the load: it cannot be halved */
     uint64_t cold_ns;               /* since when it is cold (coordinator.c); 0: it is not */
     uint64_t asked_ns;              /* when it was last asked to split or merge */
+    uint32_t asked_times;           /* and how often, to no avail: what is done makes another range */
     bool is_lone_said;
 };
 

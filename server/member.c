@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "client/base/text.h"
+#include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
 #include "server/nodes.h"
@@ -114,17 +115,35 @@ static void leave_joint(struct group *g, const struct raft_status *s)
     propose(g, &d, "leave-joint");
 }
 
+/* Of the voters but one, how many there are and how many can be counted on. */
+static uint32_t healthy_without(const struct group *g, const struct raft_status *s, uint32_t lost, uint32_t *voters)
+{
+    uint32_t healthy = 0;
+    *voters = 0;
+    for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
+        if (g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) continue;
+        if (i == lost) continue;
+        ++*voters;
+        const struct raft_peer_status *p = peer_of(s, g->descriptor.replicas[i].id);
+        healthy += g->descriptor.replicas[i].id == g->replica || (p != NULL && p->active && !g->lost[i]);
+    }
+    return healthy;
+}
+
 /* The healthy voters must make a quorum without the lost one, or nothing could commit. */
 static bool quorum_without(const struct group *g, const struct raft_status *s, uint32_t lost)
 {
-    uint32_t voters = 0, healthy = 0;
-    for (uint32_t i = 0; i < g->descriptor.replica_count; i++) {
-        if (g->descriptor.replicas[i].role != DESCRIPTOR_VOTER) continue;
-        voters++;
-        const struct raft_peer_status *p = peer_of(s, g->descriptor.replicas[i].id);
-        healthy += i != lost && (g->descriptor.replicas[i].id == g->replica || (p != NULL && p->active && !g->lost[i]));
-    }
-    return 2 * healthy > voters;
+    uint32_t others, healthy = healthy_without(g, s, lost, &others);
+    return 2 * healthy > others + 1;
+}
+
+/* One that is there helps to decide that it goes; the others are on their own then. */
+static bool quorum_after(const struct group *g, const struct raft_status *s, uint32_t leaves)
+{
+    uint32_t others, healthy = healthy_without(g, s, leaves, &others);
+    const struct raft_peer_status *p = peer_of(s, g->descriptor.replicas[leaves].id);
+    bool helps = g->descriptor.replicas[leaves].id == g->replica || (p != NULL && p->active && !g->lost[leaves]);
+    return 2 * healthy > others && 2 * (healthy + helps) > others + 1;
 }
 
 /* The voter whose place a learner takes: the one it names, or, before there were moves, the one on its node. -1: none, it
@@ -230,9 +249,17 @@ static int on_node(const struct descriptor *d, uint32_t node, bool learner)
     return -1;
 }
 
-static enum kv_err end_replica(struct group *g, const struct raft_status *s, uint32_t from, const char **why)
+/* Of a runner that was deposed what it planned is of before; `as_of` 0: whatever it is. */
+static bool is_as_of(const struct descriptor *d, uint64_t as_of, const char **why)
+{
+    *why = "its replicas have changed since that was planned; ask again";
+    return as_of == 0 || as_of == d->conf_epoch;
+}
+
+static enum kv_err end_replica(struct group *g, const struct raft_status *s, uint32_t from, uint64_t as_of, const char **why)
 {
     struct descriptor d = g->descriptor;
+    if (!is_as_of(&d, as_of, why)) return KV_CONFLICT;
     int learner = on_node(&d, from, true), voter = on_node(&d, from, false);
     if (learner >= 0) { /* a move that is taken back */
         d.replicas[learner] = d.replicas[--d.replica_count];
@@ -242,7 +269,7 @@ static enum kv_err end_replica(struct group *g, const struct raft_status *s, uin
     *why = "no replica on that node";
     if (voter < 0) return KV_NOT_FOUND;
     *why = "without it the partition would have no quorum; next: add a replica elsewhere first";
-    if (s->conf.voter_count < 2 || !quorum_without(g, s, (uint32_t)voter)) return KV_CONDITION;
+    if (s->conf.voter_count < 2 || !quorum_after(g, s, (uint32_t)voter)) return KV_CONDITION;
     *why = "it leads, and hands over now; ask again in a moment";
     if (d.replicas[voter].id == g->replica) {
         lead_elsewhere(g);
@@ -259,12 +286,13 @@ static bool is_node(const struct worker *w, uint32_t id) /* or 0, which stands f
     return id == 0 || (n != NULL && n->state != KV_NODE_REMOVED);
 }
 
-static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, const char **why)
+static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t from, uint32_t to, uint64_t as_of, const char **why)
 {
     const struct descriptor *d = &g->descriptor;
     *why = "the cluster has no such node; next: kvctl node list";
-    if (!is_node(g->w, from) || !is_node(g->w, to)) return KV_NOT_FOUND;
-    if (to == 0) return end_replica(g, s, from, why);
+    bool holds = on_node(d, from, false) >= 0 || on_node(d, from, true) >= 0; /* one that was removed may, and is to lose it */
+    if ((!holds && !is_node(g->w, from)) || !is_node(g->w, to)) return KV_NOT_FOUND;
+    if (to == 0) return end_replica(g, s, from, as_of, why);
     int there = on_node(d, to, false), coming = on_node(d, to, true), goes = from == 0 ? -1 : on_node(d, from, false);
     *why = "a voter of it is on that node already";
     if (there >= 0 && from != to) return from != 0 && goes < 0 ? KV_OK : KV_CONDITION; /* done before */
@@ -273,6 +301,7 @@ static enum kv_err move(struct group *g, const struct raft_status *s, uint32_t f
     if (from == to && peer_workers(g->w->peers, to) < 2) return KV_CONDITION;
     *why = "another replica is on its way to that node";
     if (coming >= 0) return d->replicas[coming].succeeds == succeeds ? KV_OK : KV_CONDITION; /* asked before */
+    if (!is_as_of(d, as_of, why)) return KV_CONFLICT;
     *why = "no voter of it is on the node that it is to leave";
     if (from != 0 && goes < 0) return KV_NOT_FOUND;
     *why = "another replica is on its way to take that one's place";
@@ -300,30 +329,65 @@ static enum kv_err prefer(struct group *g, uint32_t node, const char **why)
     return KV_OK;
 }
 
+/* The last partition of a list keyspace, where labels that come later have their buckets, is told of them. */
+static enum kv_err list(struct group *g, struct kv_slice labels, const char **why)
+{
+    struct descriptor d = g->descriptor;
+    struct kv_arena arena = {0};
+    struct kv_key_rule rule;
+    struct kv_key end;
+    kv_key_end(KV_KEY_LIST, d.keyspace, &end);
+    *why = "it is not the last partition of a list keyspace any more";
+    if (d.kind != DESCRIPTOR_LIST || !kv_slice_eq(kv_key_slice(&d.to), kv_key_slice(&end))) return KV_CONFLICT;
+    if (kv_slice_eq(d.list, labels)) return KV_OK; /* asked before */
+    d.list = labels;
+    *why = "the list of labels does not parse";
+    enum kv_err err = descriptor_rule(&d, &arena, &rule);
+    kv_arena_free(&arena);
+    if (err != KV_OK) return KV_BAD_ARGUMENT;
+    propose(g, &d, "labels");
+    *why = "it is being told; ask again in a moment";
+    return KV_BUSY;
+}
+
 /* Asked for once; what follows is in the descriptor, so it goes on under any leader. */
 void member_move(struct group *g, struct request *r)
 {
-    uint64_t from, to;
+    uint64_t from, to, as_of = 0, sent, total;
     struct raft_status s;
     bool leads = r->body.op == KV_OP_KVLEAD;
     const char *why = leads ? "KVLEAD partition node" : "KVMOVE partition node node";
     raft_status(g->raft, env_now_ns(g->w->env), &s);
     enum kv_err err = KV_BAD_ARGUMENT;
-    bool parsed = kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to));
+    bool lists = r->body.op == KV_OP_KVLABELS;
+    if (lists) from = 1, to = 0;
+    bool parsed = lists || (kv_parse_u64(r->body.args[1], &from) && (leads || kv_parse_u64(r->body.args[2], &to)) &&
+                            (r->body.arg_count < 4 || kv_parse_u64(r->body.args[3], &as_of)));
     if (leads) to = 0;
     if (parsed && from <= UINT32_MAX && to <= UINT32_MAX && from + to > 0) {
         why = "its replicas are being changed; ask again in a moment";
         bool busy = s.conf_pending || s.transferring || descriptor_is_joint(&g->descriptor) || g->lead_index == 0 ||
                     g->applied < g->lead_index || g->descriptor.frozen_merge != 0;
         err = busy    ? KV_BUSY
+              : lists ? list(g, r->body.args[1], &why)
               : leads ? prefer(g, (uint32_t)from, &why)
-                      : move(g, &s, (uint32_t)from, (uint32_t)to, &why);
+                      : move(g, &s, (uint32_t)from, (uint32_t)to, as_of, &why);
     }
     if (err != KV_OK) {
         request_fail(r, err, why);
         return;
     }
-    request_finish(r, &(struct kv_reply){.value = kv_str("+OK\r\n"), .node = g->w->node_id, .partition = g->id});
+    struct kv_buf value = {0};
+    int coming = leads || lists ? -1 : on_node(&g->descriptor, (uint32_t)to, true);
+    if (coming >= 0 && transfer_progress(g, g->descriptor.replicas[coming].id, &sent, &total)) {
+        resp_put_array(&value, 2);
+        resp_put_integer(&value, (int64_t)sent);
+        resp_put_integer(&value, (int64_t)total);
+    } else {
+        resp_put_status(&value, "OK");
+    }
+    request_finish(r, &(struct kv_reply){.value = kv_buf_slice(&value), .node = g->w->node_id, .partition = g->id});
+    kv_buf_free(&value);
 }
 
 /* A leader without room would refuse what the others can hold, one without the role is about to leave. */

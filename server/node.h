@@ -15,6 +15,7 @@
 struct group;
 struct partition;
 struct host;
+struct jobs;
 struct keyspaces;
 struct nodes;
 struct peers;
@@ -86,6 +87,7 @@ struct worker {
     uint64_t reads_sent;              /* at a level that any replica serves, sent to another node for want of one here */
     struct keyspaces *keyspaces;      /* what partition 0 says there is */
     struct nodes *nodes;              /* who belongs to the cluster */
+    struct jobs *placements;          /* changes of placement that it runs while it leads partition 0 (jobs.h) */
     struct scan_cursors *cursors;     /* SCAN handles (fan.c) */
 
     struct exec exec;        /* reused for every command */

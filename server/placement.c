@@ -108,6 +108,11 @@ static uint32_t zone_of(const struct plan *p, uint32_t node)
     return n == NONE ? NONE : p->nodes[n].zone;
 }
 
+static bool is_in_zones(const struct placement_partition *part, uint32_t zone)
+{
+    return part->zones == 0 || (zone < 64 && (part->zones >> zone & 1) != 0);
+}
+
 /* Replicas in that zone, of those that will be there when `leaves` has gone. */
 static uint32_t in_zone(const struct plan *p, const struct placement_partition *part, uint32_t zone, uint32_t leaves)
 {
@@ -122,7 +127,7 @@ static uint32_t taker(struct plan *p, const struct placement_partition *part, ui
     uint32_t best = NONE, best_zone = NONE, tries = 0;
     for (uint32_t l = least_load(p); l < load && l <= p->load_max && tries < TRIES; l++)
         for (uint32_t n = p->heads[l]; n != NONE && tries < TRIES; n = p->places[n].next) {
-            if (holds(part, p->nodes[n].id)) continue;
+            if (holds(part, p->nodes[n].id) || !is_in_zones(part, p->nodes[n].zone)) continue;
             tries++;
             uint32_t zone = in_zone(p, part, p->nodes[n].zone, leaves);
             if (zone >= best_zone) continue;
@@ -168,13 +173,41 @@ static bool must_leave(const struct plan *p, uint32_t node)
     return n == NONE || p->nodes[n].must_leave || (p->nodes[n].lacks >> p->role & 1) != 0;
 }
 
+/* One more than wanted ends, no more at a time. Whoever must leave goes as it is elsewhere. */
+static void shrink(struct plan *p)
+{
+    for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
+        struct placement_partition *x = &p->parts[i];
+        uint32_t best = NONE;
+        if (x->is_busy || p->touched[i] || x->role != p->role || x->count <= x->wanted || x->count < 2) continue;
+        for (uint32_t at = 1; at < x->count; at++) {
+            if (best == NONE) {
+                best = at;
+                continue;
+            }
+            uint32_t a = in_zone(p, x, zone_of(p, x->nodes[at]), 0), b = in_zone(p, x, zone_of(p, x->nodes[best]), 0);
+            uint32_t n = position(p, x->nodes[at]), m = position(p, x->nodes[best]);
+            if (a > b || (a == b && n != NONE && m != NONE && p->places[n].load > p->places[m].load)) best = at;
+        }
+        step_add(p, PLACEMENT_SHRINK, i, x->nodes[best], 0);
+        load_change(p, position(p, x->nodes[best]), -1);
+        memmove(x->nodes + best, x->nodes + best + 1, (x->count - best - 1) * sizeof *x->nodes);
+        x->count--;
+    }
+}
+
+static bool is_to_leave(const struct plan *p, const struct placement_partition *x, uint32_t node)
+{
+    return must_leave(p, node) || !is_in_zones(x, zone_of(p, node));
+}
+
 static void leave_and_complete(struct plan *p)
 {
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
         if (x->is_busy || x->role != p->role) continue;
         uint32_t at = 0;
-        while (at < x->count && !must_leave(p, x->nodes[at])) at++;
+        while (at < x->count && !is_to_leave(p, x, x->nodes[at])) at++;
         if (at == x->count && x->count >= x->wanted) continue;
         if (at == x->count && x->count == PLACEMENT_REPLICAS_MAX) continue;
         uint32_t to = taker(p, x, at < x->count ? x->nodes[at] : 0, NONE);
@@ -367,6 +400,7 @@ static bool prepare(struct plan *p, const struct placement_partition *parts)
 static bool plan_make(struct plan *p, uint32_t slack)
 {
     enum kind { LEAVE,
+                SHRINK,
                 SPREAD,
                 BALANCE,
                 LEAD,
@@ -378,6 +412,7 @@ static bool plan_make(struct plan *p, uint32_t slack)
             loads_begin(p);
             switch ((enum kind)kind) {
             case LEAVE: leave_and_complete(p); break;
+            case SHRINK: shrink(p); break;
             case SPREAD: spread(p); break;
             case BALANCE: balance(p, slack); break;
             case LEAD:

@@ -8,8 +8,9 @@
  * coordinates next comes to the same plan, and one that was half carried out is gone on with.
  *
  * In this order, each step on the result of those before:
- *   leave      a replica on a node that is dead, to be drained or without the role goes to a node that may take it
+ *   leave      a replica on a node that is dead, to be drained or without the role, or outside its partition's zones, goes to a node that may take it
  *   complete   a partition with too few replicas gets another
+ *   shrink     one with too many loses one: of the fullest zone, on the node with the most, not whom it prefers as leader
  *   spread     two replicas in one zone, and a zone without one: one of them goes there
  *   balance    from the nodes with the most replicas to those with the fewest, until they differ by at most one
  *   lead       likewise for whom the descriptors prefer as leaders: by what the partitions serve, as soon as one of them serves
@@ -40,16 +41,18 @@ struct placement_partition {
     uint32_t nodes[PLACEMENT_REPLICAS_MAX]; /* of the voters, the preferred leader first */
     uint64_t load;                          /* requests a second; 0 in all of them: they are not to be weighed */
     bool is_busy;                           /* its replicas are being changed: counted as it is, left alone */
+    uint64_t zones;                         /* a bit for each below 64 where its replicas may be; 0: anywhere */
     bool keeps_lead;                        /* nothing is done about who leads it */
 };
 enum placement_reason { PLACEMENT_LEAVE,
                         PLACEMENT_COMPLETE,
+                        PLACEMENT_SHRINK,
                         PLACEMENT_SPREAD,
                         PLACEMENT_BALANCE,
                         PLACEMENT_LEAD };
 struct placement_step {
     enum placement_reason reason;
-    uint32_t partition, from, to; /* nodes; from 0: another replica. LEAD: `to` is to be preferred */
+    uint32_t partition, from, to; /* nodes; from 0: another replica; to 0: one less. LEAD: `to` is to be preferred */
 };
 
 /* Writes up to `steps_max` steps, most urgent first, and returns how many; at most one for each partition. Unknown nodes

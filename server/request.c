@@ -8,6 +8,7 @@
 #include "client/wire/resp.h"
 #include "server/birth.h"
 #include "server/group.h"
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/merge.h"
@@ -328,6 +329,12 @@ static bool answer_locally(struct request *r)
         if (siblings_is_face(w)) status_json(w, &text, kv_slice(NULL, 0));
         else status_groups(w, &text);
         break;
+    case KV_OP_KVLEFT: {
+        uint64_t id;
+        if (kv_parse_u64(r->body.args[0], &id) && id <= UINT32_MAX) kv_buf_printf(&text, "%u", jobs_left(w, (uint32_t)id));
+        else reply.err = KV_BAD_ARGUMENT;
+        break;
+    }
     case KV_OP_KVPING:
         if (r->body.arg_count > 0) kv_buf_append_slice(&text, r->body.args[0]);
         break;
@@ -518,7 +525,11 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     struct partition *p = NULL;
     struct kv_slice key = {0};
     if (w->map_is_stale) map_settle(w);
-    if (refuse_removal(r)) return;
+    if (refuse_removal(r) || jobs_refuse(r)) return;
+    if (info->kind == KV_OP_KIND_A) { /* was for another node, whose link broke */
+        request_fail(r, KV_UNAVAILABLE, NULL);
+        return;
+    }
     bool is_system = is_of_system(r);
     const struct kv_key_rule *rule = is_system ? &kv_key_rule_system : rule_of(r);
     if (rule == NULL) return;
@@ -542,7 +553,7 @@ static void dispatch(struct request *r, const struct kv_op_info *info)
     } else if (r->body.op == KV_OP_KVSCAN || r->body.op == KV_OP_KVCOUNT || is_partitions_own(r->body.op) ||
                (r->body.op == KV_OP_KVFLUSH && r->body.arg_count > 0)) {
         p = map_find(w, r->body.args[0]);
-    } else if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD) {
+    } else if (r->body.op == KV_OP_KVMOVE || r->body.op == KV_OP_KVLEAD || r->body.op == KV_OP_KVLABELS) {
         uint64_t id;
         p = kv_parse_u64(r->body.args[0], &id) && id <= UINT32_MAX ? map_get(w, (uint32_t)id) : NULL;
         if (p == NULL || map_descriptor(p) == NULL) {
@@ -604,7 +615,7 @@ void request_start(struct request *r)
         return;
     }
     if (r->body.hops == 0 && !is_partitions_own(r->body.op) && r->body.op != KV_OP_KVMOVE &&
-        r->body.op != KV_OP_KVLEAD) {
+        r->body.op != KV_OP_KVLEAD && r->body.op != KV_OP_KVLABELS) {
         kv_buf_clear(&w->exec_reply);
         enum kv_err err = exec_check(r->body.op, r->body.args, r->body.arg_count,
                                      (uint32_t)w->config->value_max, &w->exec_reply);

@@ -6,7 +6,8 @@
 #include "server/map.h"
 #include "server/merge.h"
 
-enum { AGAIN = 3 /* times coordinator.settle */ }; /* until what was asked for is done, or refused, and loads are told of what became of it */
+enum { AGAIN = 3, /* times coordinator.settle: until what was asked for is done, or refused, and loads are told of what became of it */
+       DOUBLED_MAX = 6 };
 
 static bool may_meet(const struct worker *w, uint32_t at, const struct descriptor *left)
 {
@@ -22,6 +23,14 @@ static bool is_changing(const struct partition *p, const struct descriptor *d)
     bool changes = map_leader(p) == 0 || d->frozen_merge != 0;
     for (uint32_t i = 0; i < d->replica_count; i++) changes = changes || d->replicas[i].role != DESCRIPTOR_VOTER;
     return changes;
+}
+
+/* What was refused will be again, likely: each time it waits twice as long. */
+static bool is_asked(const struct worker *w, const struct load_report *r, uint64_t now_ns)
+{
+    uint32_t doubled = r->asked_times < 1 ? 0 : r->asked_times - 1 < DOUBLED_MAX ? r->asked_times - 1
+                                                                                 : DOUBLED_MAX;
+    return r->asked_ns != 0 && now_ns - r->asked_ns < (AGAIN * w->config->coordinator_settle) << doubled;
 }
 
 /* Until its leader has told: half of what it had as a larger one; and of what was split off, as much as its parent, the one before. */
@@ -51,7 +60,7 @@ static void partition_see(struct worker *w, uint32_t at, const struct shaping_li
     }
     out->load = r->rate;
     out->bytes = r->has_bytes ? r->bytes : 0;
-    out->is_busy = out->is_busy || (r->asked_ns != 0 && now_ns - r->asked_ns < AGAIN * w->config->coordinator_settle);
+    out->is_busy = out->is_busy || is_asked(w, r, now_ns);
     out->halves_load = r->median.size > 0;
     out->halves_bytes = r->middle.size > 0;
     bool is_cold = r->has_bytes && shaping_is_cold(limits, r->rate, r->bytes);
@@ -95,18 +104,19 @@ uint32_t shape_plan(struct worker *w, struct shape *s, uint64_t now_ns, struct s
     for (uint32_t i = 0; i < s->count; i++) say_lone(w, s, i, now_ns);
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t at = steps[i].at; at <= steps[i].at + (steps[i].reason == SHAPING_MERGE); at++) {
-            load_report_of(w, map_at(w, at), now_ns)->asked_ns = now_ns;
+            struct load_report *r = load_report_of(w, map_at(w, at), now_ns);
+            r->asked_ns = now_ns;
+            r->asked_times++;
             s->partitions[at].is_busy = true;
         }
     return count;
 }
 
-enum kv_op shape_op(const struct worker *w, const struct shaping_step *step, struct kv_slice *key)
+struct kv_slice shape_key(const struct worker *w, const struct shaping_step *step)
 {
     const struct partition *p = map_at(w, step->at);
-    if (step->reason == SHAPING_MERGE) *key = kv_key_slice(&map_descriptor(p)->to);
-    else *key = step->reason == SHAPING_SPLIT_LOAD ? p->load->median : p->load->middle;
-    return step->reason == SHAPING_MERGE ? KV_OP_KVMERGE : KV_OP_KVSPLIT;
+    if (step->reason == SHAPING_MERGE) return kv_key_slice(&map_descriptor(p)->to);
+    return step->reason == SHAPING_SPLIT_LOAD ? p->load->median : p->load->middle;
 }
 
 void shape_free(struct shape *s)

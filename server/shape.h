@@ -14,7 +14,7 @@ struct shape { /* zero: nothing seen */
 bool shape_see(struct worker *w, uint32_t nodes, uint64_t now_ns, struct shape *out);
 /* What should be split or merged now; it counts as asked for. Those partitions are busy from here on. */
 uint32_t shape_plan(struct worker *w, struct shape *s, uint64_t now_ns, struct shaping_step *steps, uint32_t steps_max);
-/* For a step: KVSPLIT or KVMERGE, and the encoded key it is asked with, valid until the loop's next turn. */
-enum kv_op shape_op(const struct worker *w, const struct shaping_step *step, struct kv_slice *key);
+/* Where a step's partitions part or meet: an encoded key, valid until the loop's next turn. */
+struct kv_slice shape_key(const struct worker *w, const struct shaping_step *step);
 void shape_free(struct shape *s);
 #endif

@@ -15,6 +15,7 @@ struct split {
     struct kv_key key;
     char id[24];
     struct kv_slice args[2];
+    uint32_t partition, range_epoch; /* of who asks for it as of an epoch; 0: of who does not */
 };
 
 static void abandon(struct request *r)
@@ -49,6 +50,9 @@ static void step(struct split *s, enum kv_op op, uint32_t keyspace, void (*done)
                                   .args = s->args,
                                   .arg_count = 2,
                                   .keyspace = keyspace,
+                                  .pinned = op == KV_OP_SPLIT && s->range_epoch != 0,
+                                  .partition = s->partition,
+                                  .range_epoch = s->range_epoch,
                                   .roams = true, /* told at once that there is no leader, rather than when the asker has given up */
                                   .deadline_ms = (uint32_t)(deadline > now ? (deadline - now) / 1000000u + 1 : 1)};
     request_start(r);
@@ -90,6 +94,10 @@ void split_start(struct request *r)
     }
     s->w = r->w;
     s->asker = r;
+    if (r->body.pinned) {
+        s->partition = r->body.partition;
+        s->range_epoch = r->body.range_epoch;
+    }
     s->key.size = (uint16_t)key.size;
     if (key.size > 0) memcpy(s->key.bytes, key.data, key.size);
     r->state = REQUEST_FANNED;

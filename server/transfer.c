@@ -117,6 +117,17 @@ bool transfer_active(const struct group *g, raft_id to)
     return false;
 }
 
+bool transfer_progress(const struct group *g, raft_id to, uint64_t *sent, uint64_t *total)
+{
+    for (const struct transfer *t = g->transfers; t != NULL; t = t->next) {
+        if (t->to != to || !t->exported) continue;
+        *sent = t->offset;
+        *total = t->export.out.bytes;
+        return true;
+    }
+    return false;
+}
+
 void transfer_send(struct group *g, raft_id to)
 {
     uint32_t node = group_node_of(g, to);
@@ -155,7 +166,7 @@ void transfer_tick(struct group *g, uint64_t now_ns)
 {
     for (struct transfer *t = g->transfers, *next; t != NULL; t = next) {
         next = t->next;
-        bool leads = group_leads(g);
+        bool leads = group_leads(g) && group_node_of(g, t->to) != 0; /* a learner that was dropped: the next one there has another id */
         bool is_over = t->over_ns != 0 && now_ns > t->over_ns;
         if (!leads || (!t->busy && (is_over || now_ns - t->moved_ns > KV_SECONDS(10)))) transfer_end(t, false);
         else if (t->over_ns != 0) continue;

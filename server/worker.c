@@ -9,6 +9,7 @@
 #include "server/auth.h"
 #include "server/coordinator.h"
 #include "server/host.h"
+#include "server/jobs.h"
 #include "server/keyspaces.h"
 #include "server/leave.h"
 #include "server/map.h"
@@ -380,7 +381,8 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     err = KV_NO_SPACE;
     w->auth = auth_create(w);
     w->keyspaces = keyspaces_create(w);
-    if (w->auth == NULL || w->keyspaces == NULL) goto fail;
+    w->placements = jobs_create(w);
+    if (w->auth == NULL || w->keyspaces == NULL || w->placements == NULL) goto fail;
     err = siblings_create(w);
     if (err == KV_OK) err = peers_create(w, &w->peers);
     if (err == KV_OK) err = host_create(w, &w->host);
@@ -510,6 +512,7 @@ static void tick(struct env_timer *t)
     if (!w->poisoned) rest_tick(w, now);
     bool yields = poison_step(w, now);
     map_tick(w, now);
+    jobs_tick(w, now);
     load_tick(w, now);
     coordinator_tick(w, now);
     place_tick(w, now);
@@ -594,6 +597,7 @@ void worker_destroy(struct worker *w)
     peers_destroy(w->peers);
     auth_destroy(w->auth);
     keyspaces_destroy(w->keyspaces);
+    jobs_destroy(w->placements);
     nodes_destroy(w->nodes);
     siblings_destroy(w);
     fan_free_cursors(w);

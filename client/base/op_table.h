@@ -3,13 +3,13 @@
 /* Private to op.c and its test: the perfect hash over operation names. */
 #include "client/base/endian.h"
 
-#define OP_MULTIPLIER UINT64_C(0x758F106905BC40ED)
+#define OP_MULTIPLIER UINT64_C(0x52ADDC3CE2FF6EC1)
 enum { OP_NAME_BYTES_MAX = 16,
-       OP_SLOTS = 256 };
+       OP_SLOTS = 512 };
 
-static inline uint8_t op_name_slot(const uint8_t upper[OP_NAME_BYTES_MAX], uint64_t multiplier)
+static inline uint16_t op_name_slot(const uint8_t upper[OP_NAME_BYTES_MAX], uint64_t multiplier)
 {
     uint64_t low = le64_get(upper), high = le64_get(upper + 8);
-    return (uint8_t)(((low ^ (high << 32 | high >> 32)) * multiplier) >> 56);
+    return (uint16_t)(((low ^ (high << 32 | high >> 32)) * multiplier) >> 55);
 }
 #endif

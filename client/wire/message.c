@@ -1,4 +1,4 @@
-/* The only file that sees the generated protobuf code. Packing goes straight into
+/* With job.c the only file that sees the generated protobuf code. Packing goes straight into
  * the caller's buffer; unpacking takes its memory from the caller's arena, so
  * nothing here is freed message by message. What comes in is checked in full:
  * behind a decoder every enum is in range and every count within its limit. */
@@ -378,6 +378,9 @@ static Kv__Wire__Keyspace *keyspace_message(const struct kv_keyspace *k, struct 
     m->first_partition = k->first_partition;
     m->n_nodes = k->node_count;
     m->nodes = (uint32_t *)k->nodes; /* only read */
+    m->zones = kv_arena_alloc(arena, (k->zone_count + 1) * sizeof *m->zones);
+    if (m->zones == NULL) return NULL;
+    for (uint32_t i = 0; i < k->zone_count; i++) m->zones[m->n_zones++] = kv_proto_bytes(k->zones[i]);
     m->n_stores = k->has_stores ? k->node_count : 0;
     m->stores = (uint64_t *)k->stores; /* likewise */
     m->splits = kv_arena_alloc(arena, (k->split_count + 1) * sizeof *m->splits);
@@ -443,7 +446,7 @@ static enum kv_err keyspace_read(const Kv__Wire__Keyspace *m, struct kv_arena *a
     if (m->kind > KV_KEY_LIST || m->delimiter > UINT8_MAX || m->rest > UINT16_MAX) return KV_MALFORMED;
     if (m->name.len > KV_NAME_BYTES_MAX || m->default_group.len > KV_NAME_BYTES_MAX ||
         m->partitions > KV_KEYSPACE_PARTITIONS_MAX || m->n_splits >= KV_KEYSPACE_PARTITIONS_MAX ||
-        m->n_groups > KV_KEYSPACE_PARTITIONS_MAX || m->n_nodes > KV_REPLICAS_MAX)
+        m->n_groups > KV_KEYSPACE_PARTITIONS_MAX || m->n_nodes > KV_REPLICAS_MAX || m->n_zones > KV_ZONES_MAX)
         return KV_TOO_BIG;
     *out = (struct kv_keyspace){.id = m->id,
                                 .name = kv_proto_slice(m->name),
@@ -462,6 +465,10 @@ static enum kv_err keyspace_read(const Kv__Wire__Keyspace *m, struct kv_arena *a
     out->groups = kv_arena_alloc(arena, (m->n_groups + 1) * sizeof *out->groups);
     if (out->splits == NULL || out->groups == NULL) return KV_TOO_BIG;
     for (; out->node_count < m->n_nodes; out->node_count++) out->nodes[out->node_count] = m->nodes[out->node_count];
+    for (; out->zone_count < m->n_zones; out->zone_count++) {
+        if (m->zones[out->zone_count].len > KV_NAME_BYTES_MAX) return KV_TOO_BIG;
+        out->zones[out->zone_count] = kv_proto_slice(m->zones[out->zone_count]);
+    }
     out->has_stores = m->n_stores > 0 && m->n_stores == m->n_nodes;
     for (uint32_t i = 0; out->has_stores && i < out->node_count; i++) out->stores[i] = m->stores[i];
     for (uint32_t i = 0; i < out->split_count; i++) {

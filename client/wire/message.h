@@ -48,6 +48,7 @@ enum { KV_ARGS_MAX = 1 << 20,
        KV_CLIENT_BYTES = 16,
        KV_NODES_MAX = 64,
        KV_REPLICAS_MAX = 16,
+       KV_ZONES_MAX = 16, /* of a keyspace */
        KV_PARTITIONS_MAX = 1 << 16 };
 
 struct kv_version { /* R16: compared lexicographically; {0,0} = no such key */
@@ -145,7 +146,9 @@ struct kv_keyspace {
     uint32_t replicas, value_bytes_max;
     uint64_t dedup_retention_ms;
     uint32_t nodes[KV_REPLICAS_MAX], node_count; /* those there were at creation */
-    uint64_t stores[KV_REPLICAS_MAX];            /* has_stores: birthmarks of their directories; they were chosen among all nodes */
+    struct kv_slice zones[KV_ZONES_MAX];         /* where its replicas may be; none: anywhere */
+    uint32_t zone_count;
+    uint64_t stores[KV_REPLICAS_MAX]; /* has_stores: birthmarks of their directories; they were chosen among all nodes */
     bool has_stores;
     struct kv_key_rule rule; /* made of the above by the decoder and by kv_keyspace_rule() */
 };

@@ -168,7 +168,7 @@ refused 2 "split key 1 is empty, and so the range before it; next:" keyspace cre
 refused 2 "listed twice" keyspace create bad --partition 'list:a=x,b=x'
 refused 2 "has no labels" keyspace create bad --partition 'list:a=x,b='
 refused 2 "is none of the groups" keyspace create bad --partition 'list:a=x' --default c
-refused 4 "4 replicas need 4 nodes, the cluster has 3; next: --replicas 3" keyspace create bad --partition hash --replicas 4
+refused 4 "4 replicas need 4 nodes with the role storage, 3 can take some: " keyspace create bad --partition hash --replicas 4
 refused 4 "keyspace 'log' is there; next: kvctl keyspace show log" keyspace create log --partition hash
 refused 4 "always there" keyspace create default --partition hash
 refused 2 "is no name" keyspace create 9x --partition hash

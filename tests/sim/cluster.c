@@ -1,4 +1,5 @@
 #include "client/base/hash.h"
+#include "client/wire/job.h"
 #include "server/keyspaces.h"
 #include "server/map.h"
 #include "server/nodes.h"
@@ -368,6 +369,36 @@ static void asked(struct request *r, const struct kv_reply *reply)
              (int)(reply->detail.size < 60 ? reply->detail.size : 60), reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
 }
 
+static void job_ask(struct node *n, const struct kv_job *j)
+{
+    struct kv_buf bytes = {0};
+    struct request *r = request_make(n->desks[0].worker);
+    if (r == NULL) return;
+    kv_job_encode(j, &bytes);
+    struct kv_slice args[2] = {kv_str(kv_job_kind_text(j->kind)), kv_buf_slice(&bytes)};
+    sim_note(n->cluster->o.sim, n->host, "job: %s of partition %u from node %u to node %u", kv_job_kind_text(j->kind), j->partition, j->from, j->to);
+    r->done = asked;
+    r->owner = n;
+    r->body = (struct kv_request){.op = KV_OP_JOBOPEN, .args = args, .arg_count = 2, .keyspace = KV_KEYSPACE_DEFAULT};
+    request_start(r);
+    kv_buf_free(&bytes);
+}
+
+static void job_cancel(struct cluster *c, struct node *n, uint64_t drawn)
+{
+    char id[24];
+    struct request *r = request_make(n->desks[0].worker);
+    if (r == NULL) return;
+    snprintf(id, sizeof id, "%llu", (unsigned long long)cluster_job_open(c, n->id, drawn));
+    struct kv_slice args[2] = {kv_str(id), kv_str("cancel")};
+    sim_note(c->o.sim, n->host, "job: cancel %s", id);
+    r->done = asked;
+    r->owner = n;
+    r->body = (struct kv_request){.op = KV_OP_JOBSET, .args = args, .arg_count = 2, .keyspace = KV_KEYSPACE_DEFAULT};
+    request_start(r);
+}
+
+/* As a job, or asked of the partition itself: one in four. One in eight times some job is cancelled instead. */
 void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t voter, uint64_t to)
 {
     struct node *n = node_of(c, node);
@@ -375,6 +406,10 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
     uint32_t count = 0;
     while (map_at(face, count) != NULL) count++;
     if (count == 0) return;
+    if (to / 64 % 8 == 0) {
+        job_cancel(c, n, partition);
+        return;
+    }
     const struct descriptor *d = map_descriptor(map_at(face, (uint32_t)(partition % count)));
     uint32_t free_nodes[CLUSTER_NODES_MAX], free_count = 0;
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
@@ -387,10 +422,21 @@ void cluster_move(struct cluster *c, uint32_t node, uint64_t partition, uint64_t
         free_count = 1;
     }
     if (free_count == 0 || d->replica_count == 0) return;
+    struct kv_job j = {.kind = KV_JOB_MOVE,
+                       .partition = d->id,
+                       .keyspace = d->keyspace,
+                       .from = d->replicas[voter % d->replica_count].node,
+                       .to = free_nodes[to % free_count],
+                       .range_epoch = d->range_epoch,
+                       .conf_epoch = d->conf_epoch};
+    if (to / 64 % 8 > 2) {
+        job_ask(n, &j);
+        return;
+    }
     char text[3][24];
-    snprintf(text[0], sizeof text[0], "%u", d->id);
-    snprintf(text[1], sizeof text[1], "%u", d->replicas[voter % d->replica_count].node);
-    snprintf(text[2], sizeof text[2], "%u", free_nodes[to % free_count]);
+    snprintf(text[0], sizeof text[0], "%u", j.partition);
+    snprintf(text[1], sizeof text[1], "%u", j.from);
+    snprintf(text[2], sizeof text[2], "%u", j.to);
     struct kv_slice args[3] = {kv_str(text[0]), kv_str(text[1]), kv_str(text[2])};
     sim_note(c->o.sim, n->host, "move: partition %s from node %s to node %s", text[0], text[1], text[2]);
     node_ask(n, KV_OP_KVMOVE, KV_KEYSPACE_DEFAULT, args, 3);
@@ -418,6 +464,19 @@ static void ask(struct node *n, enum kv_op op, uint16_t slot)
     kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &key);
     struct kv_slice arg = kv_key_slice(&key);
     node_ask(n, op, KV_KEYSPACE_DEFAULT, &arg, 1);
+}
+
+/* The same as a job, where the node's map allows one; every other slot. */
+static bool ask_job(struct node *n, enum kv_job_kind kind, uint16_t slot)
+{
+    struct kv_key key;
+    kv_key_slot_start(KV_KEYSPACE_DEFAULT, slot, &key);
+    const struct partition *p = map_find(n->desks[0].worker, kv_key_slice(&key)), *left = map_ending(n->desks[0].worker, kv_key_slice(&key));
+    if (slot % 2 == 0 || p == NULL || (kind == KV_JOB_MERGE && (left == NULL || left == p))) return false;
+    struct kv_job j = {.kind = kind, .partition = p->id, .keyspace = KV_KEYSPACE_DEFAULT, .key = kv_key_slice(&key), .range_epoch = map_descriptor(p)->range_epoch};
+    if (kind == KV_JOB_MERGE) j.other = left->id;
+    job_ask(n, &j);
+    return true;
 }
 
 void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_t drawn)
@@ -451,7 +510,8 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
         node_ask(n, KV_OP_KSCREATE, KV_KEYSPACE_DEFAULT, args, 2);
         kv_buf_free(&bytes);
     } else if (there == NULL || drawn % 8 == 3) {
-        node_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, &k.name, 1);
+        struct kv_slice args[2] = {k.name, kv_str(drawn / 64 % 2 == 0 ? "JOB" : "FORCE")};
+        node_ask(n, KV_OP_KSDROP, KV_KEYSPACE_DEFAULT, args, 2);
     } else {
         uint32_t id = there->id; /* what it points to may change with the first write */
         for (uint32_t i = 0; i < WRITES; i++) {
@@ -464,7 +524,8 @@ void cluster_keyspace(struct cluster *c, uint32_t node, uint32_t number, uint64_
 
 void cluster_divide(struct cluster *c, uint32_t node, uint16_t slot)
 {
-    ask(node_of(c, node), KV_OP_KVSPLIT, slot);
+    struct node *n = node_of(c, node);
+    if (!ask_job(n, KV_JOB_SPLIT, slot)) ask(n, KV_OP_KVSPLIT, slot);
 }
 
 void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before)
@@ -472,7 +533,7 @@ void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before)
     struct node *n = node_of(c, node);
     const struct partition *p = map_slot(n->desks[0].worker, slot);
     if (p != NULL) slot = kv_key_slot(kv_key_slice(before ? &map_descriptor(p)->from : &map_descriptor(p)->to));
-    ask(n, KV_OP_KVMERGE, slot);
+    if (!ask_job(n, KV_JOB_MERGE, slot)) ask(n, KV_OP_KVMERGE, slot);
 }
 
 uint32_t cluster_reap(struct cluster *c)

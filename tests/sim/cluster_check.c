@@ -16,6 +16,7 @@
  *   log matching          where two logs hold an entry of one term, all before agree
  *   leader completeness   a leader's log holds every entry committed before its term
  *   state machine safety  what is committed at an index never becomes another
+ *   jobs                  cluster_jobs.c
  *   roles                 no node holds a replica of a partition that it never had the role for
  * Who owns which keys is cluster_owners.c.
  * An entry is named by (index, term); with election safety that names its bytes. */
@@ -92,6 +93,7 @@ static bool group_check(struct cluster *c, const struct desk *n, const struct gr
         a->conf_epoch = g->descriptor.conf_epoch;
         a->conf_index = a->conf_epoch == 1 ? 0 : g->applied;
     }
+    job_epochs_see(a, &g->descriptor);
     if (g->descriptor.frozen_merge != 0) a->frozen = g->descriptor;
     if (descriptor_is_joint(&g->descriptor) && g->descriptor.conf_epoch > a->joint_epoch) {
         a->joint_epoch = g->descriptor.conf_epoch;
@@ -103,10 +105,10 @@ static bool group_check(struct cluster *c, const struct desk *n, const struct gr
            matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
 }
 
-/* `now`: it has had the time to give away what it held before it lost a role. */
+/* `now`: it has had the time to give away what it held before it lost a role, if others can take it. */
 static bool role_check(const struct cluster *c, const struct desk *n, const struct group *g, bool now, char *why, size_t why_size)
 {
-    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0) return true;
+    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0 || (now && !drains_can_end(c))) return true;
     snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
     return false;
 }
@@ -128,6 +130,7 @@ bool cluster_check(struct cluster *c, char *why, size_t why_size)
         void *g;
         while (kv_map_next(&n->worker->groups, &cursor, &id, &g))
             if (!group_check(c, n, g, why, why_size) || !role_check(c, n, g, false, why, why_size)) return false;
+        if (n->index == 0 && !jobs_check(c, n->node, why, why_size)) return false;
     }
     return true;
 }
@@ -308,7 +311,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         return false;
     }
     if (!cluster_whole(c, false, why, why_size) || !keyspaces_agree(c, why, why_size) || !owners_tile(c, why, why_size) ||
-        !all_led(c, why, why_size) || !cluster_nodes_agree(c, why, why_size))
+        !all_led(c, why, why_size) || !cluster_nodes_agree(c, why, why_size) || !cluster_jobs_over(c, why, why_size))
         return false;
     for (uint32_t i = 1; i <= desks_of(c); i++) {
         if (!cluster_is_member(c, desk_of(c, i)->id)) continue;
@@ -322,7 +325,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
                 snprintf(why, why_size, "group %u: node %u still has replica %u, which was removed", g->id, desk_of(c, i)->id, g->replica);
                 return false;
             }
-            if (!role_check(c, desk_of(c, i), g, true, why, why_size)) return false;
+            if (!role_check(c, desk_of(c, i), g, drains_can_end(c), why, why_size)) return false;
             if (g->descriptor.frozen_merge != 0) {
                 snprintf(why, why_size, "group %u is frozen on node %u", g->id, desk_of(c, i)->id);
                 return false;

@@ -33,13 +33,15 @@ struct node { /* what outlives a process */
     bool is_welcome;   /* the token was given since, and it is to be started */
     enum kv_err join_err;
     bool stop_wanted;
+    uint64_t jobs_applied, jobs_life; /* of its replica of partition 0, when jobs were looked at */
     char why[256];
 };
 
 enum { GROUPS_MAX = 256,
        POINTS_PER_GROUP = 1 << 14,
        TERMS_PER_GROUP = 1 << 8,
-       EPOCHS_PER_GROUP = 1 << 6,
+       EPOCHS_PER_GROUP = 1 << 8,
+       JOBS_SEEN = 1 << 12,
        KEYSPACES_KEPT = 1 << 6 }; /* by id; a run makes fewer */
 /* What is known of a group for the whole run, whoever dies meanwhile. The arrays are rings: old
  * ones are overwritten. */
@@ -56,7 +58,12 @@ struct annals {
     uint64_t counted;         /* the highest index a leader counted as committed */
     struct descriptor frozen; /* as last seen frozen for a merge */
     uint32_t joint_epoch;     /* the last joint descriptor seen */
-    uint32_t conf_epoch;      /* the newest descriptor seen, and an index not before its entry's */
+    struct epoch_seen {
+        uint32_t conf_epoch;
+        uint16_t voters; /* nodes, bits */
+        bool is_joint;
+    } epochs[EPOCHS_PER_GROUP];
+    uint32_t conf_epoch; /* the newest descriptor seen, and an index not before its entry's */
     uint64_t conf_index;
     struct reach { /* of its range epochs, by epoch: which keys they mean */
         uint32_t range_epoch;
@@ -72,6 +79,10 @@ struct cluster {
     struct keys_allowed allowed;
     uint8_t allowed_keys[1][CHANNEL_KEY_BYTES];
     struct annals *annals[GROUPS_MAX];
+    struct job_seen {
+        uint64_t id, fence, applied;
+        uint32_t state;
+    } jobs[JOBS_SEEN];
     uint64_t checks;
     uint32_t busy_node; /* whose leader counted an entry last; 0: none yet */
     struct written {    /* into other keyspaces than the clients', and acknowledged */
@@ -81,10 +92,16 @@ struct cluster {
 };
 
 struct annals *annals_of(struct cluster *c, uint32_t group); /* NULL: none is kept */
+/* cluster_jobs.c */
+bool jobs_check(struct cluster *c, struct node *n, char *why, size_t why_size);
+void job_epochs_see(struct annals *a, const struct descriptor *d);
+uint64_t cluster_job_open(struct cluster *c, uint32_t node, uint64_t drawn); /* one of those that its replica knows; 0: none */
+bool cluster_jobs_over(const struct cluster *c, char *why, size_t why_size);
 /* cluster.c: asks the node, as a client of its own would; the answer goes into the trace. */
 void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count);
 /* cluster_nodes.c: all members have the same list of nodes. */
 bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size);
+bool drains_can_end(const struct cluster *c); /* as many nodes may take replicas as each partition has */
 /* cluster_owners.c */
 bool ownership_check(struct cluster *c, char *why, size_t why_size);
 bool reach_check(struct cluster *c, const struct descriptor *d, char *why, size_t why_size);

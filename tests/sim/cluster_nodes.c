@@ -92,9 +92,10 @@ bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn)
     if (chosen->state == KV_NODE_UP && !can) return false; /* its replicas would have no place */
     char id[16];
     snprintf(id, sizeof id, "%u", chosen->id);
-    struct kv_slice args[2] = {kv_str(id), kv_str(kv_node_state_text(to))};
+    bool is_job = to == KV_NODE_DRAINING && drawn / 512 % 4 != 0;
+    struct kv_slice args[3] = {kv_str(id), kv_str(kv_node_state_text(to)), kv_str("JOB")};
     sim_note(c->o.sim, node_of(c, node)->host, "node %s is to be %s", id, kv_node_state_text(to));
-    node_ask(node_of(c, node), KV_OP_KSNODE, KV_KEYSPACE_DEFAULT, args, 2);
+    node_ask(node_of(c, node), KV_OP_KSNODE, KV_KEYSPACE_DEFAULT, args, is_job ? 3 : 2);
     return true;
 }
 
@@ -107,11 +108,17 @@ uint32_t cluster_coordinator(const struct cluster *c)
     return 0;
 }
 
+bool drains_can_end(const struct cluster *c)
+{
+    const struct worker *w = face_of(c, 1);
+    return w != NULL && has_places(c, w, KV_NODE_STORAGE, 0) && has_places(c, w, KV_NODE_COORDINATOR, 0);
+}
+
 bool cluster_drained(const struct cluster *c, char *why, size_t why_size)
 {
     const struct worker *w = face_of(c, 1);
     const struct nodes_entry *n;
-    bool can = w != NULL && has_places(c, w, KV_NODE_STORAGE, 0) && has_places(c, w, KV_NODE_COORDINATOR, 0);
+    bool can = drains_can_end(c);
     for (uint32_t i = 0; can && (n = nodes_at(w, i)) != NULL; i++) {
         uint32_t replicas = n->state == KV_NODE_DRAINING ? nodes_replicas(w, n->id) : 0;
         if (replicas == 0) continue;

@@ -48,6 +48,8 @@
     X(GONE, "gone", NONE)                        \
     X(SHAPED, "shaping", MEMBERS)                \
     X(PLACEMENT, "placement", PLACEMENT)         \
+    X(JOB_CLAIMED, "job-claimed", PLACEMENT)     \
+    X(JOB_END, "job-end", PLACEMENT)             \
     X(NODES, "nodes", PLACEMENT)                 \
     X(JOINED, "joined", PLACEMENT)               \
     X(JOIN_AGAIN, "join-again", NONE)            \

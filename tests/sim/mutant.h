@@ -26,6 +26,8 @@
     X(id_given_twice, "the next node that joins gets the id of the one before")                         \
     X(install_forgets_term, "an installed snapshot's term is not written with it")                      \
     X(install_over_old_rows, "a snapshot is installed over the rows that were there")                   \
+    X(job_done_early, "a move is called done while its learner is only copying")                        \
+    X(job_target_shared, "a job is opened on a partition that another one changes")                     \
     X(lease_by_old_clock, "a lease is judged by the time of the last tick, not of the read")            \
     X(lease_from_answer, "a lease counts from the answer to a heartbeat, not from before it was sent")  \
     X(lease_kept_in_hand_over, "a leader that hands over keeps its lease")                              \

@@ -36,10 +36,14 @@
     X("default", 0, "GROUP", "list: where labels go that no group lists (default: refused)")        \
     X("at", 0, "KEY", "where the new partition begins")                                             \
     X("user", 0, "NAME", "whose password; its line is one of resp.users, and --keyspace binds it")  \
+    X("zones", 0, "Z,..", "where its replicas may be; any: anywhere")                               \
+    X("group", 0, "NAME=L|L", "labels that a group of a list keyspace gains; or a new group")       \
+    X("no-wait", 0, "", "return as soon as the job is there")                                       \
+    X("force", 0, "", "drop: end its jobs too; drain: wait for nodes to come")                      \
     X("yes", 0, "NAME", "the keyspace's name once more, instead of typing it")
 
 enum { ARGS_WORDS_MAX = 1024,
-       ARGS_OPTIONS_MAX = 32,
+       ARGS_OPTIONS_MAX = 40,
        ARGS_WHY_BYTES = 256 };
 struct args_option {
     const char *name;

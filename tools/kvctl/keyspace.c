@@ -4,6 +4,7 @@
 
 #include "client/base/text.h"
 #include "client/wire/resp.h"
+#include "tools/kvctl/jobs.h"
 #include "tools/kvctl/keyspace_spec.h"
 #include "tools/kvctl/nodes.h"
 #include "tools/kvctl/output.h"
@@ -28,6 +29,14 @@ static void json_of(struct kv_buf *b, const struct kv_keyspace *k)
         for (uint32_t i = 0; i < k->split_count; i++) {
             if (i > 0) kv_buf_append_u8(b, ',');
             put_text(b, k->splits[i]);
+        }
+        kv_buf_append_u8(b, ']');
+    }
+    if (k->zone_count > 0) {
+        kv_buf_append_text(b, ",\"zones\":[");
+        for (uint32_t i = 0; i < k->zone_count; i++) {
+            if (i > 0) kv_buf_append_u8(b, ',');
+            put_text(b, k->zones[i]);
         }
         kv_buf_append_u8(b, ']');
     }
@@ -394,17 +403,24 @@ int keyspace_drop_run(struct kvctl *k, const struct args *a, const char *const *
     if (code != EXIT_OK) return code;
     if (kv_command(k->kv, KV_OP_KSSHOW, &name, 1, &r) != KV_OK) return kvctl_fail(k, &r); /* before anybody types */
     if (!is_confirmed(k, words[0], args_get(a, "yes"))) return EXIT_USAGE;
-    if (kv_command(k->kv, KV_OP_KSDROP, &name, 1, &r) != KV_OK) return kvctl_fail(k, &r);
+    struct kv_slice argv[2] = {name, kv_str(args_get(a, "force") != NULL ? "FORCE" : "JOB")};
+    if (kv_command(k->kv, KV_OP_KSDROP, argv, 2, &r) != KV_OK) return kvctl_fail(k, &r);
+    uint64_t directory = r.version.index + 1;
+    struct kv_arena arena = {0};
+    struct kv_keyspace was;
+    struct kv_job j = {.id = 0};
+    if (decode(k, r.value, &arena, &was) == EXIT_OK) (void)jobs_find(k, KV_JOB_DROP, was.id, &arena, &j);
+    kv_arena_free(&arena); /* its number is all that is wanted */
     struct kv_keyspace none = {0};
-    if (await(k, &none, r.version.index + 1, true) != EXIT_OK)
+    if (await(k, &none, directory, true) != EXIT_OK)
         kvctl_say(k, "dropped, but some nodes have not heard of it yet and may serve old keys until then; next: kvctl status");
     if (k->format == FORMAT_JSON) {
         struct kv_buf out = {0};
         kv_buf_append_text(&out, "{\"name\":");
         put_text(&out, name);
-        kv_buf_append_text(&out, ",\"dropped\":true}\n");
+        kv_buf_printf(&out, ",\"dropped\":true,\"job\":%llu}\n", (unsigned long long)j.id);
         return nodes_buf_print(k, &out);
     }
-    printf("keyspace %s is dropped; its space is given back in the background\n", words[0]);
+    printf("keyspace %s is dropped; its space is given back in the background, as job %llu\n", words[0], (unsigned long long)j.id);
     return EXIT_OK;
 }

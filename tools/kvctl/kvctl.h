@@ -88,6 +88,11 @@ int keyspace_merge_run(struct kvctl *k, const struct args *a, const char *const 
 int explain_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int partition_move_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int partition_lead_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int keyspace_alter_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int job_list_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int job_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int job_set_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
+int job_wait_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int hot_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int status_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);
 int ready_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count);

@@ -3,6 +3,7 @@
 
 #include "client/base/text.h"
 #include "client/wire/join_token.h"
+#include "tools/kvctl/jobs.h"
 #include "tools/kvctl/nodes.h"
 
 /* kvctl node token cordon uncordon drain remove. */
@@ -122,22 +123,32 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
     const char *before = kv_node_state_text(nodes[at].state);
     if (to == KV_NODE_DRAINING || to == KV_NODE_REMOVED) stuck = blockers(k, nodes, node_count, id, &replicas, &list);
     nodes_free(nodes, node_count);
-    struct kv_slice args[2] = {kv_str(words[0]), kv_str(kv_node_state_text(to))};
-    bool is_blocked = to == KV_NODE_REMOVED ? replicas > 0 : stuck > 0; /* a drain that cannot end does not begin */
-    if (!is_dry && !is_blocked && kv_command(k->kv, KV_OP_KSNODE, args, 2, &r) != KV_OK) {
+    struct kv_slice args[3] = {kv_str(words[0]), kv_str(kv_node_state_text(to)), kv_str(args_get(a, "force") != NULL ? "FORCE" : "JOB")};
+    bool is_blocked = to == KV_NODE_REMOVED ? replicas > 0 : stuck > 0 && args_get(a, "force") == NULL; /* a drain that cannot end does not begin */
+    if (!is_dry && !is_blocked && kv_command(k->kv, KV_OP_KSNODE, args, to == KV_NODE_DRAINING ? 3 : 2, &r) != KV_OK) {
         kv_buf_free(&list);
         return kvctl_fail(k, &r);
+    }
+    struct kv_arena arena = {0};
+    struct kv_job j = {.id = 0};
+    code = !is_dry && !is_blocked && to == KV_NODE_DRAINING ? jobs_find(k, KV_JOB_DRAIN, id, &arena, &j) : EXIT_OK;
+    kv_arena_free(&arena); /* its number is all that is wanted */
+    if (code != EXIT_OK) {
+        kv_buf_free(&list);
+        return code;
     }
     if (k->format == FORMAT_JSON) {
         kv_buf_printf(&out, "{\"node\":%u,\"before\":\"%s\",\"state\":\"%s\",\"changed\":%s,\"replicas\":%u,\"stuck\":%u,\"blockers\":[", id, before,
                       is_blocked ? before : kv_node_state_text(to), is_dry || is_blocked ? "false" : "true", replicas, stuck);
         kv_buf_append_slice(&out, kv_buf_slice(&list));
-        kv_buf_append_text(&out, "]}\n");
+        if (j.id != 0) kv_buf_printf(&out, "],\"job\":%llu}\n", (unsigned long long)j.id);
+        else kv_buf_append_text(&out, "]}\n");
     } else {
         kv_buf_append_slice(&out, kv_buf_slice(&list));
         if (is_dry && !is_blocked) kv_buf_printf(&out, "node %u is %s and would be %s; nothing was changed\n", id, before, kv_node_state_text(to));
         else if (is_blocked) kv_buf_printf(&out, "node %u is %s; nothing was changed\n", id, before);
         else kv_buf_printf(&out, "node %u was %s and is %s\n", id, before, kv_node_state_text(to));
+        if (j.id != 0) kv_buf_printf(&out, "its drain is job %llu; next: kvctl job wait %llu --timeout 10m\n", (unsigned long long)j.id, (unsigned long long)j.id);
     }
     kv_buf_free(&list);
     code = nodes_buf_print(k, &out);

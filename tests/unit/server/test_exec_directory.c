@@ -189,7 +189,7 @@ START_TEST(what_cannot_be_is_refused_with_the_reason)
     refused(create_of("x", &k), KV_CONDITION, "over this cluster's limit of 1048576");
     struct kv_slice junk[2] = {kv_str("x"), kv_str("\xff\xff")};
     refused(run(KV_OP_KSCREATE, junk, 2), KV_BAD_ARGUMENT, "does not parse");
-    refused(run(KV_OP_KSALTER, junk, 2), KV_BAD_ARGUMENT, "cannot be altered yet");
+    refused(run(KV_OP_KSALTER, junk, 2), KV_BAD_ARGUMENT, "does not parse");
     refused(on_name(KV_OP_KSDROP, "default"), KV_CONDITION, "cannot be dropped");
     refused(on_name(KV_OP_KSDROP, "nope"), KV_NO_KEYSPACE, "'nope'");
     refused(on_name(KV_OP_KSSHOW, "nope"), KV_NO_KEYSPACE, "'nope'");

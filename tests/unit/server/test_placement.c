@@ -56,7 +56,7 @@ static void carry_out(struct model *m, const struct placement_step *s)
         p->nodes[0] = s->to;
         return;
     }
-    ck_assert(!holds(p, s->to));
+    ck_assert(s->to == 0 || !holds(p, s->to));
     if (s->from != 0) {
         uint32_t at = 0;
         while (at < p->count && p->nodes[at] != s->from) at++;
@@ -64,7 +64,7 @@ static void carry_out(struct model *m, const struct placement_step *s)
         memmove(p->nodes + at, p->nodes + at + 1, (p->count - at - 1) * sizeof *p->nodes);
         p->count--;
     }
-    p->nodes[p->count++] = s->to;
+    if (s->to != 0) p->nodes[p->count++] = s->to;
 }
 
 /* Until nothing is left to do; how many replicas moved. */
@@ -166,7 +166,7 @@ START_TEST(roles_are_kept_apart)
         for (uint32_t k = 0; k < 3; k++) m.parts[i].nodes[k] = 10 + COORDINATORS + (i + k) % 3;
     for (uint32_t n = 0; n < m.node_count; n++)
         m.nodes[n].lacks = n < COORDINATORS ? no_data : n < COORDINATORS + STORAGE ? no_system
-                                                                                  : no_data | no_system;
+                                                                                   : no_data | no_system;
     settle(&m, 4);
     for (uint32_t k = 0; k < 3; k++) ck_assert_uint_lt(m.parts[0].nodes[k], 10 + COORDINATORS);
     for (uint32_t n = 0; n < m.node_count; n++) {
@@ -244,6 +244,59 @@ START_TEST(a_large_cluster_converges)
         if (loads[n] > most) most = loads[n];
     }
     ck_assert_uint_le(most - least, 2);
+    model_free(&m);
+}
+END_TEST
+
+START_TEST(too_many_replicas_become_fewer)
+{
+    struct model m;
+    model_make(&m, 6, 3, 60, 5);
+    for (uint32_t i = 0; i < m.part_count; i++) m.parts[i].wanted = 3;
+    uint32_t moved = settle(&m, 8);
+    ck_assert_uint_ge(moved, 60 * 2); /* each loses two */
+    for (uint32_t i = 0; i < m.part_count; i++) {
+        ck_assert_uint_eq(m.parts[i].count, 3);
+        for (uint32_t k = 0; k < 3; k++)
+            for (uint32_t o = 0; o < k; o++) ck_assert_uint_ne((m.parts[i].nodes[k] - 10) % 3, (m.parts[i].nodes[o] - 10) % 3); /* one in each zone */
+    }
+    spreads_evenly(&m, 2);
+    model_free(&m);
+}
+END_TEST
+
+START_TEST(replicas_go_where_their_keyspace_may_be)
+{
+    struct model m;
+    model_make(&m, 6, 3, 30, 2);
+    for (uint32_t i = 0; i < 15; i++) m.parts[i].zones = 1u << 1 | 1u << 2;
+    for (uint32_t i = 15; i < 20; i++) m.parts[i].zones = 1u << 5; /* nobody is there */
+    settle(&m, 8);
+    for (uint32_t i = 0; i < 15; i++)
+        for (uint32_t k = 0; k < 2; k++) ck_assert_uint_ne((m.parts[i].nodes[k] - 10) % 3, 0);
+    for (uint32_t i = 15; i < 20; i++) ck_assert_uint_eq(m.parts[i].count, 2); /* none is given up for want of a place */
+    model_free(&m);
+}
+END_TEST
+
+START_TEST(zones_and_roles_both_hold)
+{
+    struct model m;
+    model_make(&m, 9, 3, 30, 2);
+    for (uint32_t n = 0; n < 9; n += 2) m.nodes[n].lacks = 1u << PLACEMENT_STORAGE; /* 10, 12 .. hold partition 0 alone */
+    m.parts[0].role = PLACEMENT_COORDINATOR;
+    m.parts[0].count = m.parts[0].wanted + 1; /* one too many there, and as many as are wanted elsewhere */
+    m.parts[0].nodes[2] = 12;
+    for (uint32_t i = 1; i < 30; i++) m.parts[i].zones = 1u << 1 | 1u << 2;
+    settle(&m, 8);
+    ck_assert_uint_eq(m.parts[0].count, 2);
+    for (uint32_t i = 1; i < 30; i++) {
+        ck_assert_uint_eq(m.parts[i].count, 2);
+        for (uint32_t k = 0; k < 2; k++) {
+            uint32_t n = m.parts[i].nodes[k] - 10;
+            ck_assert(n % 2 == 1 && n % 3 != 0); /* 11, 15, 17: nodes 1, 5, 7 */
+        }
+    }
     model_free(&m);
 }
 END_TEST
@@ -390,6 +443,9 @@ int main(void)
     tcase_add_test(tc, roles_are_kept_apart);
     tcase_add_test(tc, zones_are_kept_apart);
     tcase_add_test(tc, too_few_replicas_become_more);
+    tcase_add_test(tc, too_many_replicas_become_fewer);
+    tcase_add_test(tc, replicas_go_where_their_keyspace_may_be);
+    tcase_add_test(tc, zones_and_roles_both_hold);
     tcase_add_test(tc, a_large_cluster_converges);
     tcase_add_loop_test(tc, time_grows_as_n_log_n, 0, 2);
     tcase_add_loop_test(tc, leaders_are_spread_by_load, 0, 200);
