@@ -336,7 +336,7 @@ uint32_t seats_place(struct worker *w, uint32_t group, raft_id replica, struct k
         if (holders == 1u << k) at = k;
     const struct seat_wish *wish = wish_of(w, group);
     if (at == UINT32_MAX) at = wish != NULL && !is_live_on(p, wish->to) ? wish->to : emptiest(w, p);
-    if (at == UINT32_MAX) return at; /* until one of those that were removed has left */
+    if (at == UINT32_MAX || is_live_on(p, at)) return UINT32_MAX; /* until one of those that are there has left */
     place(w, p, replica, at);
     return at;
 }
