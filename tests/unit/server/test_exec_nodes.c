@@ -231,6 +231,8 @@ START_TEST(roles_change_while_others_have_them)
     ck_assert_int_eq(set_state("2", "draining"), KV_OK); /* it goes on taking clients */
     ck_assert_int_eq(set_state("1", "cordoned"), KV_OK);
     refused(set_state("6", "draining"), KV_CONDITION, "no node but 6 has the role storage");
+    ck_assert_int_eq(say("6", KV_NODE_STORAGE | KV_NODE_GATEWAY, 7400), KV_OK);
+    ck_assert_int_eq(say("6", KV_NODE_STORAGE, 0), KV_OK); /* 2 takes clients still */
     refused(say("6", 0, 0), KV_BAD_ARGUMENT, "roles 0");
     refused(say("7", 1, 0), KV_NOT_FOUND, "no node 7");
     refused(run(KV_OP_KSNODE, kv_str("1"), kv_str(EXEC_NODE_SELF), 2), KV_BAD_ARGUMENT, "one of up");
