@@ -267,7 +267,7 @@ int job_show_run(struct kvctl *k, const struct args *a, const char *const *words
     (void)a;
     (void)count;
     uint64_t id;
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     struct kv_arena arena = {0};
     if (!id_of(k, words[0], &id)) return EXIT_USAGE;
     int code = show(k, id, &arena, &j);
@@ -281,7 +281,7 @@ int job_set_run(struct kvctl *k, const struct args *a, const char *const *words,
     (void)a;
     (void)count;
     uint64_t id;
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     struct kv_arena arena = {0};
     if (!id_of(k, words[0], &id)) return EXIT_USAGE;
     struct kv_slice args[2] = {kv_str(words[0]), kv_str(strchr(k->command, ' ') + 1)};
@@ -296,7 +296,7 @@ int job_wait_run(struct kvctl *k, const struct args *a, const char *const *words
     (void)a;
     (void)count;
     uint64_t id;
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     struct kv_arena arena = {0};
     if (!id_of(k, words[0], &id)) return EXIT_USAGE;
     int code = jobs_wait(k, id, &arena, &j);
