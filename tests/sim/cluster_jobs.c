@@ -39,14 +39,15 @@ void job_epochs_see(struct annals *a, const struct descriptor *d)
         if (d->replicas[i].role != DESCRIPTOR_LEARNER) e->voters |= (uint16_t)(1u << d->replicas[i].node);
 }
 
-/* An epoch that no check met may have been the one. Learners of other moves may stand beside. */
+/* An epoch that no check met may have been the one: also the one that ends a joint step, on a leader that died since. Learners of
+ * other moves may stand beside. */
 static bool was_met(const struct annals *a, const struct kv_job *j)
 {
     for (uint32_t epoch = j->conf_epoch; epoch <= a->conf_epoch; epoch++) {
         const struct epoch_seen *e = &a->epochs[epoch % EPOCHS_PER_GROUP];
         if (e->conf_epoch != epoch) return true;
         bool has_to = j->to == 0 || (e->voters >> j->to & 1) != 0, has_from = j->from != 0 && (e->voters >> j->from & 1) != 0;
-        if (!e->is_joint && has_to && !has_from) return true;
+        if (has_to && (e->is_joint ? epoch == a->conf_epoch : !has_from)) return true;
     }
     return false;
 }
