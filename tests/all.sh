@@ -42,7 +42,7 @@ count() { # what has run; those that failed are told of behind all others
     cat "$work/report"
 }
 end_early() { # all that runs is in a process group of its own
-    [ -z "$running" ] || { kill -TERM -- "-$running" 2>/dev/null && wait "$running"; }
+    [ -z "$running" ] || { kill -TERM "-$running" 2>/dev/null && wait "$running"; }
     count
     echo "stopped in the middle: $passed passed, $failed failed"
     exit 143
