@@ -39,15 +39,23 @@ void job_epochs_see(struct annals *a, const struct descriptor *d)
         if (d->replicas[i].role != DESCRIPTOR_LEARNER) e->voters |= (uint16_t)(1u << d->replicas[i].node);
 }
 
-/* An epoch that no check met may have been the one: also the one that ends a joint step, on a leader that died since. Learners of
- * other moves may stand beside. */
-static bool was_met(const struct annals *a, const struct kv_job *j)
+/* An epoch that no check met may have been the one. Learners of other moves may stand beside. */
+static bool was_met(const struct cluster *c, const struct kv_job *j)
 {
-    for (uint32_t epoch = j->conf_epoch; epoch <= a->conf_epoch; epoch++) {
+    struct annals *a = c->annals[j->partition];
+    uint32_t newest = a->conf_epoch;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) { /* what a leader told before it died counts, no check having met it */
+        const struct partition *p = node_of(c, i)->worker == NULL ? NULL : map_get(node_of(c, i)->worker, j->partition);
+        const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
+        if (d == NULL) continue;
+        job_epochs_see(a, d);
+        if (d->conf_epoch > newest) newest = d->conf_epoch;
+    }
+    for (uint32_t epoch = j->conf_epoch; epoch <= newest; epoch++) {
         const struct epoch_seen *e = &a->epochs[epoch % EPOCHS_PER_GROUP];
         if (e->conf_epoch != epoch) return true;
         bool has_to = j->to == 0 || (e->voters >> j->to & 1) != 0, has_from = j->from != 0 && (e->voters >> j->from & 1) != 0;
-        if (has_to && (e->is_joint ? epoch == a->conf_epoch : !has_from)) return true;
+        if (!e->is_joint && has_to && !has_from) return true;
     }
     return false;
 }
@@ -65,7 +73,7 @@ static bool job_check(struct cluster *c, const struct node *n, uint64_t applied,
     else if (applied < s->applied && j->fence > s->fence) broken = "its fence was higher before";
     bool ends = s->state < KV_JOB_DONE && kv_job_has_ended(j);
     if (broken == NULL && ends && j->kind == KV_JOB_MOVE && j->state == KV_JOB_DONE && j->partition < GROUPS_MAX && c->annals[j->partition] != NULL &&
-        !was_met(c->annals[j->partition], j))
+        !was_met(c, j))
         broken = "it is done, and its replicas never were so";
     if (broken != NULL) {
         snprintf(why, why_size, "jobs: node %u at index %" PRIu64 ": job %" PRIu64 ", a %s, %s, fence %" PRIu64 " after %" PRIu64 " at %" PRIu64 ": %s", n->id,
