@@ -279,7 +279,7 @@ static bool check_fence(struct exec *x, const struct kv_job *j, uint64_t fence)
 static void claim(struct exec *x, const struct kv_slice *a, struct kv_arena *arena)
 {
     struct exec_board b;
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     uint64_t node, fence;
     if (!kv_parse_u64(a[1], &node) || node == 0 || node > UINT32_MAX || !kv_parse_u64(a[2], &fence)) {
         exec_deny(x, KV_BAD_ARGUMENT, "JOBCLAIM id node fence");
@@ -309,7 +309,7 @@ void exec_jobclaim(struct exec *x, const struct kv_slice *a, uint32_t n)
 static void step(struct exec *x, const struct kv_slice *a, struct kv_arena *arena)
 {
     struct exec_board b;
-    struct kv_job j, s;
+    struct kv_job j = {.id = 0}, s;
     if (a[1].size > JOB_BYTES_MAX || kv_job_decode(a[1], arena, &s) != KV_OK) {
         exec_deny(x, KV_BAD_ARGUMENT, "the step does not parse");
         return;

@@ -369,9 +369,9 @@ static const char *missed(const struct roll *r, const struct kv_node_info *node,
                   {KV_NODE_COORDINATOR, "coordinator, to hold partition 0"},
                   {KV_NODE_GATEWAY, "gateway, to take clients"}};
     for (size_t k = 0; k < sizeof needed / sizeof needed[0]; k++) {
-        uint32_t i = 0;
+        uint32_t i = 0, at_worst = needed[k].role == KV_NODE_GATEWAY ? KV_NODE_DRAINING : (uint32_t)worst; /* who is drained still takes clients */
         if (!kv_node_has(node->roles, needed[k].role) || (keeps & (uint32_t)needed[k].role) != 0) continue;
-        while (i < r->count && (r->nodes[i].id == node->id || r->nodes[i].state > worst || !kv_node_has(r->nodes[i].roles, needed[k].role))) i++;
+        while (i < r->count && (r->nodes[i].id == node->id || (uint32_t)r->nodes[i].state > at_worst || !kv_node_has(r->nodes[i].roles, needed[k].role))) i++;
         if (i == r->count) return needed[k].text;
     }
     return NULL;

@@ -202,7 +202,7 @@ static enum kv_err frame_take(struct gate *g, struct kv_slice frame)
             native_reply(g, &reply);
             return KV_OK;
         }
-        if (n->node == 0 && !nodes_takes_clients(host_worker(g)) && !is_administration(r.op)) {
+        if (n->node == 0 && !nodes_serves_clients(host_worker(g)) && !is_administration(r.op)) {
             refuse_client(g, &r);
             return KV_OK;
         }

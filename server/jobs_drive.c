@@ -113,7 +113,8 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
     if (lacks_partition(jobs, run, j, p, now_ns)) return;
     const struct descriptor *d = map_descriptor(p);
     struct replicas r = replicas_of(d, j);
-    bool is_met = !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
+    /* Not by what an earlier epoch was like, which is all that a map behind the plan knows. */
+    bool is_met = d->conf_epoch >= j->conf_epoch && !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
     bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S);
     bool gives_up = is_fruitless || (j->automatic && j->to != 0 && is_no_place(w, j->to, j->partition, now_ns));
     if (!j->automatic && (is_unknown(w, j->from) || is_unknown(w, j->to))) {

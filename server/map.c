@@ -243,6 +243,13 @@ static bool is_newer(const struct descriptor *d, const struct descriptor *old)
     return d->range_epoch != old->range_epoch ? d->range_epoch > old->range_epoch : d->conf_epoch > old->conf_epoch;
 }
 
+/* A freeze and its end are of the same epochs: of these the word of the leader that was heard last counts. */
+static bool is_frozen_otherwise(const struct partition *p, const struct descriptor *d, uint64_t term)
+{
+    const struct descriptor *told = p->told;
+    return told != NULL && term >= p->term && told->frozen_merge != d->frozen_merge && told->range_epoch == d->range_epoch && told->conf_epoch == d->conf_epoch;
+}
+
 static void forget_told(struct partition *p)
 {
     free(p->told);
@@ -354,7 +361,7 @@ void map_learn(struct worker *w, const struct descriptor *d, uint32_t leader, ui
     /* Removed while it was cut off. A voter would ask its fellows, and hear it from them; a learner or a quiet one never asks. */
     if (p->group != NULL && is_newer(d, &p->group->descriptor)) leave_described(p->group, d);
     /* Who has a replica knows by itself, or will; unless that goes before it knew. */
-    if (!is_newer(d, p->told) || (p->group != NULL && !is_newer(d, &p->group->descriptor))) return;
+    if ((!is_newer(d, p->told) && !is_frozen_otherwise(p, d, term)) || (p->group != NULL && !is_newer(d, &p->group->descriptor))) return;
     if (p->told == NULL && p->group == NULL) learn_parents(w, p, d);
     struct descriptor *copy = p->told == NULL ? malloc(sizeof *copy) : p->told;
     if (copy == NULL) return;

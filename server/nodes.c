@@ -60,6 +60,12 @@ bool nodes_takes_clients(const struct worker *w)
     return kv_node_has(w->nodes->roles, KV_NODE_GATEWAY);
 }
 
+bool nodes_serves_clients(const struct worker *w)
+{
+    const struct nodes_entry *self = nodes_find(w, w->node_id);
+    return nodes_takes_clients(w) || (self != NULL && kv_node_has(self->roles, KV_NODE_GATEWAY));
+}
+
 bool nodes_are_one(const struct worker *w)
 {
     const struct nodes_entry *n;

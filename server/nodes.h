@@ -39,6 +39,8 @@ const struct nodes_entry *nodes_find(const struct worker *w, uint32_t id); /* NU
 /* Whether replicas of that partition belong on that node, by its roles; an unknown one is given the benefit of the doubt. */
 bool nodes_may_hold(const struct worker *w, uint32_t id, uint32_t partition);
 bool nodes_takes_clients(const struct worker *w); /* this one, as it was started: the rows may not say so yet */
+/* Those of the native port: also as long as the rows send them here, since nobody else may take them (exec_nodes.c). */
+bool nodes_serves_clients(const struct worker *w);
 static inline enum kv_node_role nodes_role_for(uint32_t partition)
 {
     return partition == KV_PARTITION_SYSTEM ? KV_NODE_COORDINATOR : KV_NODE_STORAGE;

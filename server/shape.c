@@ -95,6 +95,9 @@ bool shape_see(struct worker *w, uint32_t nodes, uint64_t now_ns, struct shape *
         out->load_all += out->partitions[i].load;
         out->known += out->partitions[i].is_known;
     }
+    /* With much unknown a node's share of it all looks smaller than it is. */
+    bool is_partial = (uint64_t)(out->known + 1) * 10 < (uint64_t)out->count * 9;
+    for (uint32_t i = 0; is_partial && i < out->count; i++) out->partitions[i].halves_load = false;
     return true;
 }
 

@@ -67,7 +67,7 @@ static void splits(struct plan *x)
         end = keyspace_end(x, from);
         uint32_t room = end - from < x->limits->partitions_max ? x->limits->partitions_max - (end - from) : 0;
         for (uint32_t i = from; i < end && room > 0; i++) {
-            enum shaping_reason reason;
+            enum shaping_reason reason = SHAPING_SPLIT_LOAD;
             double urgency = urgency_of(x, &x->p[i], &reason);
             if (urgency == 0) continue;
             split_add(x, i, reason, urgency);

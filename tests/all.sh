@@ -1,18 +1,23 @@
 #!/bin/sh
-# All tests a pull request must pass: layers and unit tests, JOBS at a time, then the programs themselves on loopback, one after
-# another, as time matters there. usage: all.sh BUILD_DIR. Prints a line each; behind them of each that failed its last lines
-# and the command that repeats it; at last "N passed, N failed".
+# All tests a pull request must pass: layers, then unit tests and the programs themselves on loopback, JOBS at a time, and those where
+# time itself is measured one by one. usage: all.sh BUILD_DIR. Leaves out the E2E_SKIP named. Prints a line each; behind them of
+# each that failed its last lines and the command that repeats it; at last "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
-measured() { # OUT COMMAND...: its output to OUT, to OUT.result its exit code and how many ms it took
-    out=$1 start=$(date +%s%N)
-    shift
+alone="clock cut failover half_open hostile kvbench levels memory order quiet reshape rolling scale stop wait zipf"
+if [ "${1:-}" = --one ]; then # NAME OUT COMMAND...: its output to OUT, its exit code to OUT.status
+    name=$2 out=$3 start=$(date +%s%N)
+    shift 3
     timeout --foreground --kill-after=20 "${TEST_SECONDS:-300}" "$@" >"$out" 2>&1
-    echo "$? $((($(date +%s%N) - start) / 1000000))" >"$out.result"
-}
-if [ "${1:-}" = --one ]; then # OUT COMMAND..., for xargs
-    shift
-    measured "$@"
+    status=$?
+    case $status in
+    0) result=ok ;;
+    124 | 137) result="FAILED (not over in ${TEST_SECONDS:-300} s)" ;;
+    *) result="FAILED (exit $status)" ;;
+    esac
+    echo "$status" >"$out.status"
+    { printf '%-40s %7d ms  %s\n' "$name" $((($(date +%s%N) - start) / 1000000)) "$result" && grep -aE '^(skipped|seed)' "$out"; } >"$out.line"
+    cat "$out.line" # at once, since others print as well
     exit 0
 fi
 build=${1:-build}
@@ -22,57 +27,58 @@ export BUILD CK_TIMEOUT_MULTIPLIER
 passed=0 failed=0 running=
 work=$(mktemp -d "${TMPDIR:-/tmp}/kvd-all.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
+count() { # what has run; those that failed are told of behind all others
+    : >"$work/report"
+    while read -r name out command; do
+        status=$(cat "$out.status" 2>/dev/null) || continue
+        [ "$status" -ne 0 ] || { passed=$((passed + 1)) && continue; }
+        failed=$((failed + 1))
+        {
+            printf '\n== %s: exit %s\n' "$name" "$status"
+            tail -n 40 "$out" | sed 's/^/    /'
+            echo "again: ${TEST_SEED:+TEST_SEED=$TEST_SEED }BUILD=$build $command"
+        } >>"$work/report"
+    done <"$work/all"
+    cat "$work/report"
+}
 end_early() { # all that runs is in a process group of its own
-    [ -z "$running" ] || { kill -TERM -- "-$running" 2>/dev/null && wait "$running"; }
-    [ ! -f "$work/report" ] || cat "$work/report"
-    echo "stopped in the middle of $name: $passed passed, $failed failed"
+    [ -z "$running" ] || { kill -TERM "-$running" 2>/dev/null && wait "$running"; }
+    count
+    echo "stopped in the middle: $passed passed, $failed failed"
     exit 143
 }
 trap end_early INT TERM
-tell() { # NAME OUT COMMAND...
-    name=$1 out=$2
+number=0
+add() { # LIST NAME COMMAND...
+    number=$((number + 1)) list=$1 name=$2
     shift 2
-    read -r status ms <"$out.result" || status=127 ms=0
-    case $status in
-    0) result=ok passed=$((passed + 1)) ;;
-    124 | 137) result="FAILED (not over in ${TEST_SECONDS:-300} s)" ;;
-    *) result="FAILED (exit $status)" ;;
-    esac
-    printf '%-40s %7d ms  %s\n' "$name" "$ms" "$result"
-    grep -aE '^(skipped|seed)' "$out"
-    [ "$status" -ne 0 ] || return 0
-    failed=$((failed + 1))
-    {
-        printf '\n== %s: %s\n' "$name" "$result"
-        tail -n 40 "$out" | sed 's/^/    /'
-        echo "again: ${TEST_SEED:+TEST_SEED=$TEST_SEED }BUILD=$build $*"
-    } >>"$work/report"
+    echo "$name $work/$number $*" >>"$work/$list"
 }
-await() { # COMMAND...
-    setsid "$@" &
+run() { # LIST HOW_MANY_AT_A_TIME
+    [ -f "$work/$1" ] || return 0
+    cat "$work/$1" >>"$work/all"
+    setsid xargs -a "$work/$1" -P "$2" -L 1 sh tests/all.sh --one &
     running=$!
     wait "$running"
     running=
 }
-step() { # NAME COMMAND...
-    name=$1
-    shift
-    await sh tests/all.sh --one "$work/out" "$@"
-    tell "$name" "$work/out" "$@"
-}
-step layers sh tools/layers.sh
-name="the unit tests"
+add first layers sh tools/layers.sh
 for t in "$build"/unit/*/test_*; do
-    [ -x "$t" ] && echo "$t"
-done >"$work/unit"
-while read -r t; do echo "$work/$(echo "$t" | tr / _) $t"; done <"$work/unit" >"$work/jobs"
-await xargs -a "$work/jobs" -P "${JOBS:-$(nproc)}" -L 1 sh tests/all.sh --one
-while read -r t; do tell "${t#"$build"/}" "$work/$(echo "$t" | tr / _)" "$t"; done <"$work/unit"
-for t in tests/e2e/*.sh; do
-    case $t in */lib.sh | */lib_*.sh) continue ;; esac
-    step "${t#tests/}" sh "$t"
+    [ -x "$t" ] && add first "${t#"$build"/}" "$t"
 done
-for t in cluster order merge kills; do step "e2e/$t.sh of two workers" env KVD_WORKERS=2 sh "tests/e2e/$t.sh"; done
-[ ! -f "$work/report" ] || cat "$work/report"
+for t in tests/e2e/*.sh; do
+    name=$(basename "$t" .sh)
+    case $name in lib | lib_*) continue ;; esac
+    case " ${E2E_SKIP:-} " in *" $name "*) continue ;; esac
+    case " $alone " in *" $name "*) list=last ;; *) list=first ;; esac
+    add $list "e2e/$name.sh" sh "$t"
+done
+for name in cluster order merge kills; do # with two workers a node
+    case " $alone " in *" $name "*) list=last ;; *) list=first ;; esac
+    add $list "e2e/$name.sh,workers=2" env KVD_WORKERS=2 sh "tests/e2e/$name.sh"
+done
+run first "${JOBS:-$(nproc)}"
+run last 1
+count
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

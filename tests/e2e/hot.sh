@@ -21,12 +21,14 @@ odds() { while :; do kvctl --keyspace users incr "$odd" && kvctl --keyspace user
 odds &
 started="$started $!"
 
-hottest() { kvctl hot --limit 1 -o json >"$T/hottest" && [ -s "$T/hottest" ] && jq -e 'select(.ops > 340 and .ops < 460)' "$T/hottest"; }
-until_ok 30 hottest || die "the hottest key: $(kvctl hot --limit 3)"
+# What kvbench wrote at first, to have its keys, counts in their partitions until it is forgotten.
+hottest() {
+    kvctl hot --limit 1 -o json >"$T/hottest" && [ -s "$T/hottest" ] &&
+        jq -e '.ops > 340 and .ops < 460 and .error <= 1 and .reads > 240 and .reads < 360 and .writes > 60 and .writes < 140 and .share > 0.7' "$T/hottest"
+}
+until_ok 30 hottest || die "the hottest key, its reads, writes, error and share: $(kvctl hot --limit 3 -o json)"
 hot=$(cat "$T/hottest")
 expect "the hottest key" '["only:000000000000","default",true]' "$(echo "$hot" | jq -c '[.key, .keyspace, .leads]')"
-echo "$hot" | jq -e '.error <= 1 and .reads > 240 and .reads < 360 and .writes > 60 and .writes < 140 and .share > 0.7' >/dev/null ||
-    die "its reads, writes, error and share: $hot"
 echo "ok: how much of it is reads and writes: $hot"
 expect "of the cluster no more than asked for" 5 "$(kvctl hot --limit 5 -o json | wc -l)"
 expect "in order" true "$(kvctl hot --limit 50 -o json | jq -s 'map(.ops) | . == (sort | reverse)')"

@@ -5,6 +5,8 @@ cd "$(dirname "$0")/../.." || exit 1
 B=${BUILD:-build}
 T=$(mktemp -d "${TMPDIR:-/tmp}/kvd-test.XXXXXX") || exit 1
 started='' port_lock='' why=''
+# Tests know how many partitions there are; those about load say otherwise.
+export KVD_COORDINATOR_SPLIT_LOAD="${KVD_COORDINATOR_SPLIT_LOAD:-1000000000}"
 kill_family() { # PID and what it started: a loop in a subshell, say
     family=$(cat /proc/"$1"/task/*/children 2>/dev/null)
     kill -9 "$1" 2>/dev/null

@@ -105,10 +105,10 @@ static bool group_check(struct cluster *c, const struct desk *n, const struct gr
            matching_check(c, n, g, why, why_size) && promises_check(c, n, g, why, why_size);
 }
 
-/* `now`: it has had the time to give away what it held before it lost a role, if others can take it. */
+/* `now`: it has had the time to give away what it held before it lost a role. */
 static bool role_check(const struct cluster *c, const struct desk *n, const struct group *g, bool now, char *why, size_t why_size)
 {
-    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0 || (now && !drains_can_end(c))) return true;
+    if (((now ? c->roles : c->had)[n->id] & (uint32_t)nodes_role_for(g->id)) != 0) return true;
     snprintf(why, why_size, "roles: node %u holds a replica of group %u", n->id, g->id);
     return false;
 }

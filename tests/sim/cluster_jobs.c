@@ -40,9 +40,19 @@ void job_epochs_see(struct annals *a, const struct descriptor *d)
 }
 
 /* An epoch that no check met may have been the one. Learners of other moves may stand beside. */
-static bool was_met(const struct annals *a, const struct kv_job *j)
+static bool was_met(const struct cluster *c, const struct kv_job *j)
 {
-    for (uint32_t epoch = j->conf_epoch; epoch <= a->conf_epoch; epoch++) {
+    struct annals *a = c->annals[j->partition];
+    uint32_t newest = a->conf_epoch;
+    for (uint32_t i = 1; i <= desks_of(c); i++) { /* what a leader told before it died counts, no check having met it */
+        const struct worker *w = desk_of(c, i)->worker;
+        const struct partition *p = w == NULL ? NULL : map_get(w, j->partition);
+        const struct descriptor *d = p == NULL ? NULL : map_descriptor(p);
+        if (d == NULL) continue;
+        job_epochs_see(a, d);
+        if (d->conf_epoch > newest) newest = d->conf_epoch;
+    }
+    for (uint32_t epoch = j->conf_epoch; epoch <= newest; epoch++) {
         const struct epoch_seen *e = &a->epochs[epoch % EPOCHS_PER_GROUP];
         if (e->conf_epoch != epoch) return true;
         bool has_to = j->to == 0 || (e->voters >> j->to & 1) != 0, has_from = j->from != 0 && (e->voters >> j->from & 1) != 0;
@@ -64,7 +74,7 @@ static bool job_check(struct cluster *c, const struct node *n, uint64_t applied,
     else if (applied < s->applied && j->fence > s->fence) broken = "its fence was higher before";
     bool ends = s->state < KV_JOB_DONE && kv_job_has_ended(j);
     if (broken == NULL && ends && j->kind == KV_JOB_MOVE && j->state == KV_JOB_DONE && j->partition < GROUPS_MAX && c->annals[j->partition] != NULL &&
-        !was_met(c->annals[j->partition], j))
+        !was_met(c, j))
         broken = "it is done, and its replicas never were so";
     if (broken != NULL) {
         snprintf(why, why_size, "jobs: node %u at index %" PRIu64 ": job %" PRIu64 ", a %s, %s, fence %" PRIu64 " after %" PRIu64 " at %" PRIu64 ": %s", n->id,

@@ -10,6 +10,7 @@
 
 uint64_t swarm_below(struct swarm *w, uint64_t n)
 {
+    assert(n > 0);
     return kv_random_next(&w->random) % n;
 }
 

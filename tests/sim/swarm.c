@@ -251,8 +251,10 @@ static void liveness(struct swarm *w)
         }
     }
     uint64_t applied;
+    char who[96];
     cluster_tell(w->cluster);
-    swarm_fail(w, "liveness: a client had no answer for %d s after healing (%u leaders)", SETTLE_SECONDS_MAX,
+    workload_silent(w->workload, who, sizeof who);
+    swarm_fail(w, "liveness: a client had no answer for %d s after healing: %s (%u leaders)", SETTLE_SECONDS_MAX, who,
                cluster_leaders(w->cluster, &applied));
 }
 

@@ -425,6 +425,17 @@ void workload_counts(const struct workload *w, struct workload_counts *out)
         if (w->clients[i].ok_since_mark < out->ok_min) out->ok_min = w->clients[i].ok_since_mark;
 }
 
+void workload_silent(const struct workload *w, char *out, size_t size)
+{
+    out[0] = '\0';
+    for (uint32_t i = 0; i < w->o.clients; i++) {
+        const struct client *c = &w->clients[i];
+        if (c->ok_since_mark > 0) continue;
+        snprintf(out, size, "client %u, of %s, %s key %s", c->id, c->native ? "libkv" : "a Redis port", c->busy ? "waits for" : "thinks of", c->op.key);
+        return;
+    }
+}
+
 const struct history *workload_history(const struct workload *w)
 {
     return w->history;

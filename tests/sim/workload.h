@@ -43,6 +43,7 @@ void workload_stop(struct workload *w); /* no new operations; what is open may f
 void workload_read_all(struct workload *w);
 void workload_mark(struct workload *w); /* ok_min counts from here */
 void workload_counts(const struct workload *w, struct workload_counts *out);
+void workload_silent(const struct workload *w, char *out, size_t size); /* who had no answer since workload_mark() */
 const struct history *workload_history(const struct workload *w);
 struct sim_host *workload_host(struct workload *w, uint32_t client); /* from 1; NULL: no such */
 #endif

@@ -1,4 +1,5 @@
 #include "tools/check/stale.h"
+#include <assert.h>
 #include <stdlib.h>
 
 /* A key may have a hundred thousand operations, half of them such reads, so each read is judged by a few binary searches in what is
@@ -154,6 +155,7 @@ static uint32_t gone_by(const struct stale *s, int64_t effect, uint32_t value)
 {
     const struct key *k = s->k;
     uint32_t low = 0, high = k->count; /* the first that began behind it */
+    assert(k->gone != NULL && k->left != NULL); /* register_gather() */
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if ((int64_t)k->h->ops[k->ops[middle]].call > effect) high = middle;
@@ -261,6 +263,7 @@ static void counter_read(struct stale *s)
 {
     const struct key *k = s->k;
     uint32_t begun = 0, over = 0;
+    assert(k->begun != NULL && k->over != NULL); /* counter_gather() */
     for (uint32_t high = k->count; begun < high;) {
         uint32_t middle = begun + (high - begun) / 2;
         if (k->h->ops[k->ops[middle]].call < k->h->ops[s->read].completed) begun = middle + 1;

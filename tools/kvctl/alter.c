@@ -99,8 +99,8 @@ int keyspace_alter_run(struct kvctl *k, const struct args *a, const char *const 
     (void)count;
     struct kv_arena arena = {0};
     struct kv_buf bytes = {0};
-    struct kv_keyspace s;
-    struct kv_job j;
+    struct kv_keyspace s = {.id = 0};
+    struct kv_job j = {.id = 0};
     struct kv_result r;
     if (args_get(a, "replicas") == NULL && args_get(a, "zones") == NULL && args_get(a, "partition") == NULL && args_get(a, "group") == NULL)
         return kvctl_usage(k, "needs what is to change: --replicas N, --zones A,B or --group NAME=LABEL|LABEL");

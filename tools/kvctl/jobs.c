@@ -262,45 +262,39 @@ int jobs_find(struct kvctl *k, enum kv_job_kind kind, uint32_t number_of, struct
     return each_job(k, arena, find_one, &s);
 }
 
-int job_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)
+static int set(struct kvctl *k, uint64_t id, struct kv_arena *arena, struct kv_job *out)
 {
-    (void)a;
-    (void)count;
+    char digits[21];
+    struct kv_slice args[2] = {kv_slice(digits, kv_format_i64((int64_t)id, digits)), kv_str(strchr(k->command, ' ') + 1)};
+    return ask(k, KV_OP_JOBSET, args, 2, arena, out);
+}
+
+static int one(struct kvctl *k, const char *word, int (*question)(struct kvctl *k, uint64_t id, struct kv_arena *arena, struct kv_job *out))
+{
     uint64_t id;
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     struct kv_arena arena = {0};
-    if (!id_of(k, words[0], &id)) return EXIT_USAGE;
-    int code = show(k, id, &arena, &j);
+    if (!id_of(k, word, &id)) return EXIT_USAGE;
+    int code = question(k, id, &arena, &j);
     if (code == EXIT_OK) code = jobs_print(k, &j);
     kv_arena_free(&arena);
     return code;
+}
+
+int job_show_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)
+{
+    (void)a, (void)count;
+    return one(k, words[0], show);
 }
 
 int job_set_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)
 {
-    (void)a;
-    (void)count;
-    uint64_t id;
-    struct kv_job j;
-    struct kv_arena arena = {0};
-    if (!id_of(k, words[0], &id)) return EXIT_USAGE;
-    struct kv_slice args[2] = {kv_str(words[0]), kv_str(strchr(k->command, ' ') + 1)};
-    int code = ask(k, KV_OP_JOBSET, args, 2, &arena, &j);
-    if (code == EXIT_OK) code = jobs_print(k, &j);
-    kv_arena_free(&arena);
-    return code;
+    (void)a, (void)count;
+    return one(k, words[0], set);
 }
 
 int job_wait_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)
 {
-    (void)a;
-    (void)count;
-    uint64_t id;
-    struct kv_job j;
-    struct kv_arena arena = {0};
-    if (!id_of(k, words[0], &id)) return EXIT_USAGE;
-    int code = jobs_wait(k, id, &arena, &j);
-    if (code == EXIT_OK) code = jobs_print(k, &j);
-    kv_arena_free(&arena);
-    return code;
+    (void)a, (void)count;
+    return one(k, words[0], jobs_wait);
 }

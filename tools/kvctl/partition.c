@@ -85,7 +85,7 @@ int keyspace_split_run(struct kvctl *k, const struct args *a, const char *const 
     (void)count;
     struct kv_key edge;
     struct kv_arena arena = {0};
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     bool is_over;
     const struct kv_map_info *map;
     const char *at = args_get(a, "at");
@@ -114,7 +114,7 @@ int keyspace_merge_run(struct kvctl *k, const struct args *a, const char *const 
     (void)count;
     struct kv_key edge;
     struct kv_arena arena = {0};
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     bool is_over;
     const struct kv_map_info *map;
     const char *at = args_get(a, "at");
@@ -161,7 +161,7 @@ int partition_move_run(struct kvctl *k, const struct args *a, const char *const 
     (void)count;
     uint32_t id, from, to, at = 0;
     struct kv_arena arena = {0};
-    struct kv_job j;
+    struct kv_job j = {.id = 0};
     bool is_over;
     const struct kv_map_info *map;
     if (!number(k, words[0], "partition", 0, &id) || !number(k, words[1], "node", 0, &from) || !number(k, words[2], "node", 0, &to))

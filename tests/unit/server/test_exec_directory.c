@@ -1,40 +1,12 @@
 #include "server/exec_directory.h"
 
-#include "tests/unit/server/exec_mem.h"
-#include "tests/unit/unit.h"
-#include "tools/kvctl/keyspace_spec.c"
+#include "tools/kvctl/keyspace_spec.c" /* first: its parameters share a name with what the next one has */
 
-/* Partition 0 in memory, on a cluster of five nodes. */
-static struct mem m;
-static struct exec_place place;
-static struct kv_arena arena;
+#include "tests/unit/server/exec_system.h"
 
-static void setup(void)
+static void setup(void) /* a cluster of five nodes */
 {
-    mem_init(&m);
-    place = (struct exec_place){.nodes = {11, 12, 13, 14, 15}, .node_count = 5, .dedup_retention_ms = 300000};
-    m.exec.rule = &kv_key_rule_system;
-    m.exec.place = &place;
-    arena = (struct kv_arena){0};
-}
-
-static void teardown(void)
-{
-    mem_free(&m);
-    kv_arena_free(&arena);
-}
-
-/* As a leader would: checked, executed, applied. Returns the error code, KV_OK for done. */
-static enum kv_err run(enum kv_op op, const struct kv_slice *args, uint32_t n)
-{
-    enum kv_err err = mem_run(&m, op, args, n);
-    kv_buf_append_u8(&m.reply, 0);
-    return err != KV_OK ? err : m.exec.err;
-}
-
-static const char *reply(void)
-{
-    return (const char *)kv_buf_slice(&m.reply).data;
+    system_setup(&(struct exec_place){.nodes = {11, 12, 13, 14, 15}, .node_count = 5, .dedup_retention_ms = 300000});
 }
 
 static enum kv_err create_of(const char *name, const struct kv_keyspace *wanted)
@@ -44,7 +16,7 @@ static enum kv_err create_of(const char *name, const struct kv_keyspace *wanted)
     struct kv_slice own = kv_arena_copy(&arena, kv_buf_slice(&bytes));
     kv_buf_free(&bytes);
     struct kv_slice args[2] = {kv_str(name), own};
-    return run(KV_OP_KSCREATE, args, 2);
+    return system_run(KV_OP_KSCREATE, args, 2);
 }
 
 /* In the words of kvctl. */
@@ -60,7 +32,7 @@ static enum kv_err create(const char *name, const char *partition, const char *r
 static enum kv_err on_name(enum kv_op op, const char *name)
 {
     struct kv_slice arg = kv_str(name);
-    return run(op, &arg, 1);
+    return system_run(op, &arg, 1);
 }
 
 static struct kv_keyspace shown(const char *name)
@@ -73,13 +45,6 @@ static struct kv_keyspace shown(const char *name)
     struct kv_slice own = kv_arena_copy(&arena, v.text);
     ck_assert_int_eq(kv_keyspace_decode(own, &arena, &k), KV_OK);
     return k;
-}
-
-static void refused(enum kv_err got, enum kv_err want, const char *text)
-{
-    ck_assert_msg(got == want, "%s instead of %s: %s", kv_err_name(got), kv_err_name(want), reply());
-    ck_assert_msg(reply()[0] == '-' && strstr(reply(), text) != NULL, "'%s' is not in: %s", text, reply());
-    ck_assert_uint_eq(m.exec.born_count, 0);
 }
 
 /* What is born covers the keyspace without gap or overlap. */
@@ -188,8 +153,8 @@ START_TEST(what_cannot_be_is_refused_with_the_reason)
     k = (struct kv_keyspace){.name = kv_str("x"), .kind = KV_KEY_HASH, .value_bytes_max = 2 << 20};
     refused(create_of("x", &k), KV_CONDITION, "over this cluster's limit of 1048576");
     struct kv_slice junk[2] = {kv_str("x"), kv_str("\xff\xff")};
-    refused(run(KV_OP_KSCREATE, junk, 2), KV_BAD_ARGUMENT, "does not parse");
-    refused(run(KV_OP_KSALTER, junk, 2), KV_BAD_ARGUMENT, "does not parse");
+    refused(system_run(KV_OP_KSCREATE, junk, 2), KV_BAD_ARGUMENT, "does not parse");
+    refused(system_run(KV_OP_KSALTER, junk, 2), KV_BAD_ARGUMENT, "does not parse");
     refused(on_name(KV_OP_KSDROP, "default"), KV_CONDITION, "cannot be dropped");
     refused(on_name(KV_OP_KSDROP, "nope"), KV_NO_KEYSPACE, "'nope'");
     refused(on_name(KV_OP_KSSHOW, "nope"), KV_NO_KEYSPACE, "'nope'");
@@ -216,7 +181,7 @@ START_TEST(ids_are_never_given_again)
     ck_assert_uint_eq(k.first_partition, 13);
     struct kv_slice in;
     struct resp_value v;
-    ck_assert_int_eq(run(KV_OP_KSLIST, NULL, 0), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSLIST, NULL, 0), KV_OK);
     in = kv_buf_slice(&m.reply);
     ck_assert_int_eq(resp_next(&in, SIZE_MAX, &v), KV_OK);
     ck_assert_int_eq(v.number, 3); /* default, b, a: by id */
@@ -247,7 +212,7 @@ int main(void)
 {
     Suite *suite = suite_create("exec_directory");
     TCase *tc = tcase_create("exec_directory");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, system_teardown);
     suite_add_tcase(suite, tc);
     tcase_add_test(tc, each_kind_is_born_whole);
     tcase_add_test(tc, what_cannot_be_is_refused_with_the_reason);

@@ -1,47 +1,14 @@
 #include "server/exec_jobs.h"
 
 #include "server/exec_nodes.h"
-#include "tests/unit/server/exec_mem.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/server/exec_system.h"
 
-/* Jobs as rows of partition 0, in memory: what a story of commands leaves there. */
-static struct mem m;
-static struct exec_place place;
-static struct kv_arena arena;
 static uint8_t keys[8][32];
 
 static void setup(void)
 {
-    mem_init(&m);
-    place = (struct exec_place){.nodes = {1, 2, 3}, .node_count = 3, .dedup_retention_ms = 300000};
-    m.exec.rule = &kv_key_rule_system;
-    m.exec.place = &place;
-    arena = (struct kv_arena){0};
+    system_setup(&(struct exec_place){.nodes = {1, 2, 3}, .node_count = 3, .dedup_retention_ms = 300000});
     for (uint8_t i = 0; i < 8; i++) memset(keys[i], i + 1, sizeof keys[i]);
-}
-
-static void teardown(void)
-{
-    mem_free(&m);
-    kv_arena_free(&arena);
-}
-
-static enum kv_err run(enum kv_op op, const struct kv_slice *args, uint32_t n)
-{
-    enum kv_err err = mem_run(&m, op, args, n);
-    kv_buf_append_u8(&m.reply, 0);
-    return err != KV_OK ? err : m.exec.err;
-}
-
-static const char *reply(void)
-{
-    return (const char *)kv_buf_slice(&m.reply).data;
-}
-
-static void refused(enum kv_err got, enum kv_err want, const char *text)
-{
-    ck_assert_msg(got == want, "%s instead of %s: %s", kv_err_name(got), kv_err_name(want), reply());
-    ck_assert_msg(reply()[0] == '-' && strstr(reply(), text) != NULL, "'%s' is not in: %s", text, reply());
 }
 
 static struct kv_job told(void)
@@ -59,7 +26,7 @@ static enum kv_err open_as(const char *kind, const struct kv_job *j)
     struct kv_buf bytes = {0};
     kv_job_encode(j, &bytes);
     struct kv_slice args[2] = {kv_str(kind), kv_buf_slice(&bytes)};
-    enum kv_err err = run(KV_OP_JOBOPEN, args, 2);
+    enum kv_err err = system_run(KV_OP_JOBOPEN, args, 2);
     kv_buf_free(&bytes);
     return err;
 }
@@ -77,7 +44,7 @@ static struct kv_job move(uint32_t partition, uint32_t from, uint32_t to)
 static enum kv_err claim(const char *id, const char *node, const char *fence)
 {
     struct kv_slice args[3] = {kv_str(id), kv_str(node), kv_str(fence)};
-    return run(KV_OP_JOBCLAIM, args, 3);
+    return system_run(KV_OP_JOBCLAIM, args, 3);
 }
 
 static enum kv_err step(const char *id, uint64_t fence, enum kv_job_state state, uint64_t done)
@@ -86,7 +53,7 @@ static enum kv_err step(const char *id, uint64_t fence, enum kv_job_state state,
     struct kv_buf bytes = {0};
     kv_job_encode(&j, &bytes);
     struct kv_slice args[2] = {kv_str(id), kv_buf_slice(&bytes)};
-    enum kv_err err = run(KV_OP_JOBSTEP, args, 2);
+    enum kv_err err = system_run(KV_OP_JOBSTEP, args, 2);
     kv_buf_free(&bytes);
     return err;
 }
@@ -94,19 +61,19 @@ static enum kv_err step(const char *id, uint64_t fence, enum kv_job_state state,
 static enum kv_err set(const char *id, const char *verb)
 {
     struct kv_slice args[2] = {kv_str(id), kv_str(verb)};
-    return run(KV_OP_JOBSET, args, 2);
+    return system_run(KV_OP_JOBSET, args, 2);
 }
 
 static enum kv_err show(const char *id)
 {
     struct kv_slice arg = kv_str(id);
-    return run(KV_OP_JOBSHOW, &arg, 1);
+    return system_run(KV_OP_JOBSHOW, &arg, 1);
 }
 
 static int64_t listed(void)
 {
     struct resp_value v;
-    ck_assert_int_eq(run(KV_OP_JOBLIST, NULL, 0), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_JOBLIST, NULL, 0), KV_OK);
     struct kv_slice in = kv_buf_slice(&m.reply);
     ck_assert_int_eq(resp_next(&in, SIZE_MAX, &v), KV_OK);
     return v.number;
@@ -198,7 +165,7 @@ START_TEST(what_cannot_be_is_refused)
     struct kv_job merge = {.kind = KV_JOB_MERGE, .partition = 5, .other = 4, .key = kv_str("k")};
     struct kv_job j = move(4, 1, 2);
     struct kv_slice junk[2] = {kv_str("move"), kv_str("\xff\xff")};
-    refused(run(KV_OP_JOBOPEN, junk, 2), KV_BAD_ARGUMENT, "does not parse");
+    refused(system_run(KV_OP_JOBOPEN, junk, 2), KV_BAD_ARGUMENT, "does not parse");
     refused(open_as("split", &j), KV_BAD_ARGUMENT, "no job of that kind");
     refused(open_job(move(4, 2, 2)), KV_BAD_ARGUMENT, "from one node to another");
     refused(open_job((struct kv_job){.kind = KV_JOB_SPLIT, .partition = 4}), KV_BAD_ARGUMENT, "needs the key");
@@ -246,7 +213,7 @@ END_TEST
 static enum kv_err node_state(const char *id, const char *state, bool is_job)
 {
     struct kv_slice args[3] = {kv_str(id), kv_str(state), kv_str("JOB")};
-    return run(KV_OP_KSNODE, args, is_job ? 3 : 2);
+    return system_run(KV_OP_KSNODE, args, is_job ? 3 : 2);
 }
 
 static void seed(void)
@@ -257,7 +224,7 @@ static void seed(void)
     struct kv_buf bytes = {0};
     kv_map_encode(&(struct kv_map_info){.nodes = list, .node_count = 3}, &bytes);
     struct kv_slice arg = kv_buf_slice(&bytes);
-    ck_assert_int_eq(run(KV_OP_KSSEED, &arg, 1), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSSEED, &arg, 1), KV_OK);
     kv_buf_free(&bytes);
 }
 
@@ -291,7 +258,7 @@ static enum kv_err with_keyspace(enum kv_op op, const struct kv_keyspace *k)
     struct kv_buf bytes = {0};
     kv_keyspace_encode(k, &bytes);
     struct kv_slice args[2] = {k->name, kv_buf_slice(&bytes)};
-    enum kv_err err = run(op, args, 2);
+    enum kv_err err = system_run(op, args, 2);
     kv_buf_free(&bytes);
     return err;
 }
@@ -309,7 +276,7 @@ static struct kv_keyspace keyspace_told(void)
 static struct kv_keyspace users(void)
 {
     struct kv_slice name = kv_str("users");
-    ck_assert_int_eq(run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSSHOW, &name, 1), KV_OK);
     return keyspace_told();
 }
 
@@ -369,16 +336,16 @@ START_TEST(labels_come_with_stable_numbers)
     for (uint32_t i = 0; i < 3; i++)
         for (uint32_t n = 0; n < then.groups[i].label_count; n++) ck_assert_uint_eq(then.groups[i].labels[n].bucket, buckets[at++]);
     struct kv_slice name = kv_str("places");
-    ck_assert_int_eq(run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSSHOW, &name, 1), KV_OK);
     ck_assert_uint_eq(keyspace_told().rule.label_count, 3); /* not before their partition knows them */
     ck_assert_int_eq(claim("1", "7", "0"), KV_OK);
     struct kv_job j = {.kind = KV_JOB_ALTER, .fence = 1, .state = KV_JOB_RUNNING, .result = 1};
     struct kv_buf bytes = {0};
     kv_job_encode(&j, &bytes);
     struct kv_slice args[2] = {kv_str("1"), kv_buf_slice(&bytes)};
-    ck_assert_int_eq(run(KV_OP_JOBSTEP, args, 2), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_JOBSTEP, args, 2), KV_OK);
     kv_buf_free(&bytes);
-    ck_assert_int_eq(run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSSHOW, &name, 1), KV_OK);
     ck_assert_uint_eq(keyspace_told().rule.label_count, 5);
     refused(set("1", "cancel"), KV_CONDITION, "in use by now");
     groups[0].labels = more + 1; /* without `it` */
@@ -411,12 +378,12 @@ START_TEST(a_drop_waits_for_jobs_that_people_asked_for)
     j.automatic = true;
     ck_assert_int_eq(open_job(j), KV_OK);
     ck_assert_int_eq(open_job(move(1, 1, 2)), KV_OK); /* another keyspace's */
-    refused(run(KV_OP_KSDROP, args, 2), KV_CONDITION, "job 1 of the keyspace (move) is queued; next: kvctl job wait 1, or drop with --force");
-    refused(run(KV_OP_KSDROP, args, 1), KV_CONDITION, "job 1 of the keyspace");
+    refused(system_run(KV_OP_KSDROP, args, 2), KV_CONDITION, "job 1 of the keyspace (move) is queued; next: kvctl job wait 1, or drop with --force");
+    refused(system_run(KV_OP_KSDROP, args, 1), KV_CONDITION, "job 1 of the keyspace");
     args[1] = kv_str("now");
-    refused(run(KV_OP_KSDROP, args, 2), KV_BAD_ARGUMENT, "KSDROP name [JOB | FORCE]");
+    refused(system_run(KV_OP_KSDROP, args, 2), KV_BAD_ARGUMENT, "KSDROP name [JOB | FORCE]");
     args[1] = kv_str("FORCE");
-    ck_assert_int_eq(run(KV_OP_KSDROP, args, 2), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSDROP, args, 2), KV_OK);
     static const enum kv_job_state states[] = {KV_JOB_CANCELLED, KV_JOB_CANCELLED, KV_JOB_QUEUED, KV_JOB_QUEUED};
     for (uint32_t i = 0; i < 4; i++) {
         char text[2] = {(char)('1' + i), 0};
@@ -459,7 +426,7 @@ int main(void)
 {
     Suite *suite = suite_create("exec_jobs");
     TCase *tc = tcase_create("exec_jobs");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, system_teardown);
     suite_add_tcase(suite, tc);
     tcase_add_test(tc, a_job_goes_from_open_to_done);
     tcase_add_test(tc, a_fence_shuts_earlier_runners_out);

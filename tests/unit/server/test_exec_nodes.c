@@ -1,47 +1,19 @@
 #include "server/exec_nodes.h"
 
-#include "tests/unit/server/exec_mem.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/server/exec_system.h"
 
-/* Partition 0 in memory. */
-static struct mem m;
-static struct exec_place place;
-static struct kv_arena arena;
 static uint8_t keys[100][32];
 
 static void setup(void)
 {
-    mem_init(&m);
-    place = (struct exec_place){.nodes = {1}, .node_count = 1};
-    m.exec.rule = &kv_key_rule_system;
-    m.exec.place = &place;
-    arena = (struct kv_arena){0};
+    system_setup(&(struct exec_place){.nodes = {1}, .node_count = 1});
     for (uint8_t i = 0; i < 100; i++) memset(keys[i], i + 1, sizeof keys[i]);
-}
-
-static void teardown(void)
-{
-    mem_free(&m);
-    kv_arena_free(&arena);
 }
 
 static enum kv_err run(enum kv_op op, struct kv_slice a, struct kv_slice b, uint32_t n)
 {
     struct kv_slice args[2] = {a, b};
-    enum kv_err err = mem_run(&m, op, args, n);
-    kv_buf_append_u8(&m.reply, 0);
-    return err != KV_OK ? err : m.exec.err;
-}
-
-static const char *reply(void)
-{
-    return (const char *)kv_buf_slice(&m.reply).data;
-}
-
-static void refused(enum kv_err got, enum kv_err want, const char *text)
-{
-    ck_assert_msg(got == want, "%s instead of %s: %s", kv_err_name(got), kv_err_name(want), reply());
-    ck_assert_msg(reply()[0] == '-' && strstr(reply(), text) != NULL, "'%s' is not in: %s", text, reply());
+    return system_run(op, args, n);
 }
 
 static struct kv_node_info node(uint32_t id, const char *host, uint32_t key)
@@ -231,6 +203,8 @@ START_TEST(roles_change_while_others_have_them)
     ck_assert_int_eq(set_state("2", "draining"), KV_OK); /* it goes on taking clients */
     ck_assert_int_eq(set_state("1", "cordoned"), KV_OK);
     refused(set_state("6", "draining"), KV_CONDITION, "no node but 6 has the role storage");
+    ck_assert_int_eq(say("6", KV_NODE_STORAGE | KV_NODE_GATEWAY, 7400), KV_OK);
+    ck_assert_int_eq(say("6", KV_NODE_STORAGE, 0), KV_OK); /* 2 takes clients still */
     refused(say("6", 0, 0), KV_BAD_ARGUMENT, "roles 0");
     refused(say("7", 1, 0), KV_NOT_FOUND, "no node 7");
     refused(run(KV_OP_KSNODE, kv_str("1"), kv_str(EXEC_NODE_SELF), 2), KV_BAD_ARGUMENT, "one of up");
@@ -273,7 +247,7 @@ int main(void)
 {
     Suite *suite = suite_create("exec_nodes");
     TCase *tc = tcase_create("exec_nodes");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, system_teardown);
     tcase_add_test(tc, a_token_lets_one_node_in);
     tcase_add_test(tc, others_are_refused);
     tcase_add_test(tc, states_change_and_removal_is_for_good);
