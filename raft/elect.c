@@ -73,8 +73,7 @@ static void lead(struct raft *r)
     r->inherited = r->log.last;
     r->busy_ns = r->now;
     r->lease_forfeited = false;
-    r->round++; /* an older round belongs to an older term */
-    r->round_ns[r->round % ROUNDS_MAX] = r->now;
+    round_begin(r); /* an older round belongs to an older term */
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct peer *p = &r->peers[i];
         peer_reset(r, p);

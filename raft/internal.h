@@ -49,7 +49,7 @@ uint32_t runs_room(const struct runs *l);                     /* spans that stil
 void runs_truncate(struct runs *l, raft_index from);          /* from > base */
 void runs_compact(struct runs *l, raft_index index);          /* base <= index <= last */
 void runs_fold(struct runs *l, raft_index commit,
-               uint32_t room); /* compacts committed spans to make room */
+               uint32_t room);                               /* compacts committed spans to make room */
 raft_term runs_term(const struct runs *l, raft_index index); /* 0: unknown */
 raft_term runs_last_term(const struct runs *l);
 /* Up to `count` entries from `first` on as at most `out_max` runs; returns the entries covered. */
@@ -64,9 +64,15 @@ raft_index runs_back_up(const struct runs *l, raft_index index, raft_term term);
 raft_index runs_conf_last(const struct runs *l, raft_index after, raft_index upto);
 
 /* ---- the core --------------------------------------------------------------- */
-enum progress { PROGRESS_PROBE, PROGRESS_REPLICATE, PROGRESS_SNAPSHOT };
-enum ballot { BALLOT_NONE, BALLOT_YES, BALLOT_NO };
-enum tally { TALLY_OPEN, TALLY_WON, TALLY_LOST };
+enum progress { PROGRESS_PROBE,
+                PROGRESS_REPLICATE,
+                PROGRESS_SNAPSHOT };
+enum ballot { BALLOT_NONE,
+              BALLOT_YES,
+              BALLOT_NO };
+enum tally { TALLY_OPEN,
+             TALLY_WON,
+             TALLY_LOST };
 
 struct peer { /* one member, this replica included */
     raft_id id;
@@ -77,9 +83,9 @@ struct peer { /* one member, this replica included */
     raft_index commit_told;
     uint32_t inflight;            /* append messages sent and not answered */
     uint32_t inflight_after_beat; /* those of them sent after the last heartbeat */
-    bool paused; /* PROBE: one message at a time; its answer resumes, or that to a heartbeat ... */
-    uint64_t probe_round; /* ... of a later round than this */
-    bool verify;          /* PROBE: ask even without entries to send */
+    bool paused;                  /* PROBE: one message at a time; its answer resumes, or that to a heartbeat ... */
+    uint64_t probe_round;         /* ... of a later round than this */
+    bool verify;                  /* PROBE: ask even without entries to send */
     bool beat_due;
     bool agreed;         /* to be quiet, in answer to the round in which it was asked, or a later one */
     uint64_t beat_round; /* of the last heartbeat, and what had been sent before it */
@@ -109,17 +115,17 @@ struct raft {
     uint64_t random; /* state of the jitter */
 
     /* quiet groups */
-    bool quiet;      /* no timer runs: as a leader all agreed, as a follower it did */
-    bool resting;    /* a leader's heartbeats ask for it, since rest_round */
+    bool quiet;   /* no timer runs: as a leader all agreed, as a follower it did */
+    bool resting; /* a leader's heartbeats ask for it, since rest_round */
     uint64_t rest_round, busy_ns;
 
     enum raft_role role;
     raft_term term;
     raft_id vote, leader;
     raft_index commit, applied;
-    raft_index applying; /* handed out to be applied: applied <= applying <= commit */
-    raft_index durable;  /* our own log is on disk up to here */
-    raft_index verified; /* follower: equal to the leader's log up to here, in memory */
+    raft_index applying;   /* handed out to be applied: applied <= applying <= commit */
+    raft_index durable;    /* our own log is on disk up to here */
+    raft_index verified;   /* follower: equal to the leader's log up to here, in memory */
     raft_index owed_index; /* the snapshot its log was given up for; 0: none */
     raft_term owed_term;
 
@@ -135,8 +141,8 @@ struct raft {
     raft_id transferee;
     raft_index inherited; /* last index when elected: what lies above is of our term */
     uint64_t transfer_until, transfer_again;
-    uint64_t notice_at; /* a commit not yet told travels alone from here on; RAFT_NEVER: none */
-    uint64_t round, read_batch;
+    uint64_t notice_at;                   /* a commit not yet told travels alone from here on; RAFT_NEVER: none */
+    uint64_t round, round_at, read_batch; /* round_at: when `round` began */
 
     /* what the next ready will hold */
     bool hard_dirty, role_dirty;
@@ -152,10 +158,10 @@ struct raft {
 
     uint32_t peer_count, reads_count;
     struct raft_ready out;
-    struct runs log;
     struct unsynced unsynced[UNSYNCED_MAX];
-    struct raft_conf conf;
     struct peer peers[RAFT_MEMBERS_MAX];
+    struct raft_conf conf;
+    struct runs log;
     uint64_t round_ns[ROUNDS_MAX];
     struct pending_read reads[RAFT_READS_MAX];
     struct raft_read answers[RAFT_READS_MAX];
@@ -223,11 +229,11 @@ enum raft_verdict follow_heartbeat(struct raft *r, const struct raft_msg *m);
 enum raft_verdict follow_snapshot(struct raft *r, const struct raft_msg *m);
 
 /* quiet.c */
-void quiet_end(struct raft *r, bool tell); /* `tell`: the leader, who may not know */
-void quiet_step(struct raft *r, const struct raft_msg *m);           /* before a message is looked at */
-bool quiet_agree(struct raft *r, const struct raft_msg *m);          /* a follower, asked */
+void quiet_end(struct raft *r, bool tell);                  /* `tell`: the leader, who may not know */
+void quiet_step(struct raft *r, const struct raft_msg *m);  /* before a message is looked at */
+bool quiet_agree(struct raft *r, const struct raft_msg *m); /* a follower, asked */
 void quiet_answered(struct raft *r, struct peer *p, const struct raft_msg *m);
-bool quiet_is_sound(const struct raft *r);                           /* what holds while it is quiet, or asks */
+bool quiet_is_sound(const struct raft *r); /* what holds while it is quiet, or asks */
 
 /* read.c */
 void round_begin(struct raft *r);

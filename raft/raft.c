@@ -7,9 +7,11 @@
  * later ready, still unsynced, has put in its place (R18). */
 #include "raft/internal.h"
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
 
 static_assert(sizeof(struct raft) < 24 * 1024, "thousands of groups live on one node");
+enum { CACHE_LINE_BYTES = 64 };
 
 const char *raft_options_fault(const struct raft_options *o)
 {
@@ -203,15 +205,20 @@ bool raft_ready(struct raft *r, struct raft_ready *out)
     if (r->role == RAFT_LEADER) replicate_send(r);
     /* What it was to wait for is gone (truncated again): the hard state once more serves. */
     bool anchor = r->send_durable_count > 0 && !raft_unwritten(r);
+    bool must_sync = raft_unwritten(r) || anchor;
+    if (!must_sync && r->send_count == 0 && r->send_durable_count == 0 && r->commit <= r->applying && r->answer_count == 0 &&
+        !r->role_dirty)
+        return false;
 
-    struct raft_ready o = {
-        .sequence = r->sequence + 1,
+    r->sequence++;
+    r->out = (struct raft_ready){
+        .sequence = r->sequence,
         .hard_changed = r->hard_dirty || anchor,
         .hard = {r->term, r->vote, r->commit},
         .truncate_from = r->truncate_from,
         .append_first = r->append_count > 0 ? r->append_first : 0,
         .append_count = r->append_count,
-        .must_sync = raft_unwritten(r) || anchor,
+        .must_sync = must_sync,
         .send = r->send,
         .send_count = r->send_count,
         .send_durable = r->send_durable,
@@ -224,29 +231,33 @@ bool raft_ready(struct raft *r, struct raft_ready *out)
         .role = r->role,
         .leader = r->leader,
     };
-    if (!o.must_sync && o.send_count == 0 && o.send_durable_count == 0 && o.apply_first == 0 &&
-        o.read_count == 0 && !o.role_changed)
-        return false;
-
-    r->sequence++;
-    if (o.must_sync) {
-        if (r->hard_dirty) r->hard_sequence = o.sequence;
+    if (must_sync) {
+        if (r->hard_dirty) r->hard_sequence = r->sequence;
         if (r->unsynced_count == UNSYNCED_MAX)
             r->unsynced_count--; /* the last two become one */
         else
             r->unsynced[r->unsynced_count] = (struct unsynced){0};
         struct unsynced *u = &r->unsynced[r->unsynced_count++];
-        u->sequence = o.sequence;
-        if (o.append_count > 0) u->last = o.append_first + o.append_count - 1;
-        if (o.hard_changed) u->term = o.hard.term;
+        u->sequence = r->sequence;
+        if (r->append_count > 0) u->last = r->append_first + r->append_count - 1;
+        if (r->out.hard_changed) u->term = r->term;
     }
     r->hard_dirty = r->role_dirty = false;
     r->truncate_from = r->append_first = 0;
     r->append_count = 0;
     r->applying = r->commit;
     r->taken = true;
-    r->out = *out = o;
+    *out = r->out;
     return true;
+}
+
+void raft_prefetch(const struct raft *r)
+{
+    const char *front = (const char *)r, *peers = (const char *)r->peers;
+    size_t lines = offsetof(struct raft, unsynced) + sizeof r->unsynced[0];
+    for (size_t i = 0; i < lines; i += CACHE_LINE_BYTES) __builtin_prefetch(front + i, 1);
+    for (size_t i = 0; i < 3 * sizeof r->peers[0]; i += CACHE_LINE_BYTES) __builtin_prefetch(peers + i, 1);
+    __builtin_prefetch(&r->log, 1);
 }
 
 void raft_advance(struct raft *r)
@@ -478,8 +489,8 @@ const char *raft_role_text(enum raft_role role)
 const char *raft_msg_text(enum raft_msg_type type)
 {
     static const char *const text[] = {
-        "PREVOTE",      "PREVOTE_REPLY", "VOTE",           "VOTE_REPLY", "APPEND",
-        "APPEND_REPLY", "SNAPSHOT",      "SNAPSHOT_REPLY", "HEARTBEAT",  "HEARTBEAT_REPLY",
-        "TIMEOUT_NOW",  "READ",          "READ_REPLY"};
+        "PREVOTE", "PREVOTE_REPLY", "VOTE", "VOTE_REPLY", "APPEND",
+        "APPEND_REPLY", "SNAPSHOT", "SNAPSHOT_REPLY", "HEARTBEAT", "HEARTBEAT_REPLY",
+        "TIMEOUT_NOW", "READ", "READ_REPLY"};
     return (unsigned)type <= RAFT_READ_REPLY ? text[type] : "?";
 }

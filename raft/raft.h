@@ -201,6 +201,7 @@ bool raft_beat(struct raft *r, uint64_t now_ns);
 
 bool raft_ready(struct raft *r, struct raft_ready *out); /* false: nothing to do */
 void raft_advance(struct raft *r);                       /* the ready was taken */
+void raft_prefetch(const struct raft *r);                /* from memory what the calls above look at: a node meets another group each time */
 void raft_durable(struct raft *r, uint64_t sequence);    /* 1-3 of it, and of all before */
 void raft_applied(struct raft *r, raft_index index);
 void raft_conf_applied(struct raft *r, const struct raft_conf *c); /* while applying its entry, before raft_applied */

@@ -15,6 +15,7 @@
 void round_begin(struct raft *r)
 {
     r->round++;
+    r->round_at = r->now;
     r->round_ns[r->round % ROUNDS_MAX] = r->now;
 }
 

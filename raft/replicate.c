@@ -149,7 +149,7 @@ static void send_append(struct raft *r, struct peer *p)
 void replicate_send(struct raft *r)
 {
     /* A round lasts a fraction of a heartbeat, so that answered appends renew the lease. */
-    if (r->now >= r->round_ns[r->round % ROUNDS_MAX] + r->o.heartbeat_ns / 16) round_begin(r);
+    if (r->now >= r->round_at + r->o.heartbeat_ns / 16) round_begin(r);
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct peer *p = &r->peers[i];
         if (p->id == r->o.id) continue;

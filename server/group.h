@@ -35,26 +35,53 @@ struct seat_told { /* what a sibling has told worker 0 of its replica (seats.h) 
     uint64_t term;
 };
 
+/* What each write looks at stands together, in front: a node has thousands of these, and meets another one with each operation. */
 struct group {
     struct worker *w;
     uint32_t id;
     raft_id replica;
-    uint64_t life; /* number of this object in the worker, never used again */
     struct raft *raft;
-    void *raft_memory;
+    uint64_t life; /* number of this object in the worker, never used again */
+    enum raft_role role;
+    raft_id leader;
+    bool dead;       /* being destroyed */
+    bool is_gone;    /* no member any more: leave.c */
+    bool installing; /* a snapshot is being installed: nothing else happens */
+    bool fetching;   /* apply waits for log_fetch */
+    bool is_dirty;
+    bool was_read;
+    bool is_asked;   /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
+    bool is_to_tell; /* other nodes are to know of it (map.c) */
+    struct group *dirty_next;
+    struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
+
+    struct group_staged *incoming;               /* entries of the APPEND being stepped */
+    struct group_staged staged;                  /* proposals of this turn */
+    struct request *waiting_head, *waiting_tail; /* PROPOSED, by index */
+    struct request *reads_head, *reads_tail;     /* READING */
+    struct request *acks_head;                   /* AWAITING (acks.c) */
+    uint64_t astray_until;                       /* what waits up to that index was proposed behind a split; 0: nothing is */
+    uint64_t apply_to;                           /* committed and handed to us */
+    uint64_t applied, applied_term, clock_ms;
+    struct clock_stamp stamp; /* of proposals (R14) */
+    uint64_t lead_index;      /* our term's first entry; reads need it applied */
+    raft_term lead_term;
+    uint64_t clock_index; /* a CLOCK entry under way, 0 = none */
+    uint64_t due_ns;      /* raft_deadline(), as of the last pump */
+    uint64_t hash;        /* of every applied entry, in order */
+    struct group_scrub scrub;
+    struct load load;
+    struct group *active_next, **active_link; /* rest.c: what ticks look at; NULL: not on that list */
+    uint32_t appends_open;                    /* log_append under way */
+
     struct descriptor descriptor; /* its list lies in rule_memory */
     struct kv_key_rule rule;      /* how its keys are encoded, from the descriptor */
     struct kv_arena rule_memory;
     struct raft_conf conf;
+    void *raft_memory;
 
-    uint64_t applied, applied_term, clock_ms, checkpointed;
-    uint64_t described;       /* index of the entry that last changed its members; 0: one that was in a checkpoint when it was opened */
-    struct clock_stamp stamp; /* of proposals (R14) */
-    uint64_t hash;            /* of every applied entry, in order */
-    uint64_t lead_index;      /* our term's first entry; reads need it applied */
-    raft_term lead_term;
-    enum raft_role role;
-    raft_id leader;
+    uint64_t checkpointed;
+    uint64_t described;              /* index of the entry that last changed its members; 0: one that was in a checkpoint when it was opened */
     uint64_t leader_since_ns;        /* or since it last tried to give that back (member.c) */
     uint64_t led_ns;                 /* since when it leads */
     uint64_t born_ns, campaigned_ns; /* of a child (birth.c); 0: long ago */
@@ -67,47 +94,23 @@ struct group {
     raft_id heard_replica;
     uint32_t heard_node;
 
-    struct group_staged staged;    /* proposals of this turn */
-    struct group_staged *incoming; /* entries of the APPEND being stepped */
-    uint64_t apply_to;             /* committed and handed to us */
-    bool fetching;                 /* apply waits for log_fetch */
-    struct group_fetch *sends;     /* entries read back for peers, at most one run for each */
-    bool dead;                     /* being destroyed */
-    bool is_gone;                  /* no member any more: leave.c */
-    bool installing;               /* a snapshot is being installed: nothing else happens */
-    bool evicting;                 /* likewise, for the sake of one of group `evictor` */
+    struct group_fetch *sends; /* entries read back for peers, at most one run for each */
+    bool evicting;             /* a snapshot is being installed for the sake of one of group `evictor` */
     uint32_t evictor;
     bool rowless; /* an install was interrupted: it votes, by the snapshot it owes itself, and waits for another (R11) */
 
     struct partition *at; /* in the node's map */
     struct seat_told seat_told;
-    bool is_to_tell;       /* other nodes are to know of it (map.c) */
-    uint64_t astray_until; /* what waits up to that index was proposed behind a split; 0: nothing is */
 
-    struct request *waiting_head, *waiting_tail; /* PROPOSED, by index */
-    struct request *reads_head, *reads_tail;     /* READING */
-    struct request *acks_head;                   /* AWAITING (acks.c) */
     uint64_t read_context;
-    uint64_t clock_index; /* a CLOCK entry under way, 0 = none */
-
-    struct group *dirty_next;
-    bool is_dirty;
-    struct group *active_next, **active_link; /* rest.c: what ticks look at; NULL: not on that list */
-    uint64_t due_ns;                          /* raft_deadline(), as of the last pump */
-    uint64_t read_ns;                         /* a leader's last read, if it was not since the last heartbeat */
-    bool was_read;
-    bool is_asked; /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
+    uint64_t read_ns; /* a leader's last read, if it was not since the last heartbeat */
     /* What was acknowledged before recent_ns lies at or below recent_index: a leader said so since; 0: not known */
     uint64_t recent_ns, recent_index;
-    uint32_t appends_open;        /* log_append under way */
-    struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
 
     /* membership (member.c), a leader's */
     bool lost[DESCRIPTOR_REPLICAS_MAX];    /* the replica said it is gone, or was told to be replaced */
     bool refused[DESCRIPTOR_REPLICAS_MAX]; /* a learner whose node would not take the snapshot */
-    struct group_scrub scrub;
-    struct load load;
-    struct transfer *transfers; /* snapshots being sent (transfer.c) */
+    struct transfer *transfers;            /* snapshots being sent (transfer.c) */
 };
 
 /* Makes the replica that `store` recovered, `rowless` if an install was interrupted. KV_CORRUPT: its log is damaged, or descriptor and log contradict themselves
@@ -118,7 +121,9 @@ void group_close(struct group *g); /* frees; requests are answered */
 enum kv_err group_describe(struct group *g, const struct descriptor *d);
 void group_touch(struct group *g); /* something changed: pump at the end of this turn */
 void group_pump(struct group *g);
+void group_prefetch(const struct group *g); /* what a turn looks at, from memory; NULL: nothing */
 void staged_free(struct group_staged *s);
+void append_spares_free(struct worker *w);
 void group_tick(struct group *g, uint64_t now_ns);
 /* Its rows are not what was applied (R21): it neither serves nor votes from here on, durably, and is
  * gone at the end of the turn; the others give it a successor (R4). */

@@ -17,8 +17,11 @@ enum { SEND_ENTRIES_MAX = GROUP_SEND_ENTRIES_MAX,
        FETCH_BYTES = 4 << 20 };
 static const size_t send_bytes_max = 1 << 20; /* entry bytes in one append message */
 
-struct group_append { /* one ready on its way to the disk */
-    struct worker_job job;
+enum { SPARE_SENDS = 4,
+       SPARES_MAX = 512 };
+
+struct group_append {      /* one ready on its way to the disk */
+    struct worker_job job; /* also the link of a spare one */
     struct log_append append;
     struct group *g;
     struct worker *w;
@@ -36,10 +39,42 @@ static void append_discard(struct worker_job *j)
     free(ga);
 }
 
+/* One that was used just now is still near the processor. */
+static struct group_append *append_make(struct worker *w, uint32_t send_count)
+{
+    struct worker_job *spare = w->append_spares;
+    if (spare == NULL || send_count > SPARE_SENDS) {
+        uint32_t room = send_count > SPARE_SENDS ? send_count : SPARE_SENDS;
+        struct group_append *ga = malloc(sizeof *ga + room * sizeof *ga->send);
+        if (ga == NULL) abort();
+        return ga;
+    }
+    w->append_spares = spare->next;
+    w->append_spare_count--;
+    return container_of(spare, struct group_append, job);
+}
+
 void append_free(struct group_append *ga)
 {
+    struct worker *w = ga->w;
     worker_job_end(&ga->job);
-    append_discard(&ga->job);
+    if (w->append_spare_count == SPARES_MAX || ga->send_count > SPARE_SENDS) {
+        append_discard(&ga->job);
+        return;
+    }
+    staged_free(&ga->entries);
+    ga->job.next = w->append_spares;
+    w->append_spares = &ga->job;
+    w->append_spare_count++;
+}
+
+void append_spares_free(struct worker *w)
+{
+    while (w->append_spares != NULL) {
+        struct group_append *ga = container_of(w->append_spares, struct group_append, job);
+        w->append_spares = ga->job.next;
+        free(ga);
+    }
 }
 
 /* The group that began the call is still here: its memory may hold a later life by now. */
@@ -84,14 +119,13 @@ void append_offer(struct group *g, struct group_append *ga)
 
 void persist(struct group *g, const struct raft_ready *rd)
 {
-    struct group_append *ga = calloc(1, sizeof *ga + rd->send_durable_count * sizeof *ga->send);
-    if (ga == NULL) abort();
-    ga->g = g;
-    ga->w = g->w;
-    ga->id = g->id;
-    ga->life = g->life;
-    ga->sequence = rd->sequence;
-    ga->send_count = rd->send_durable_count;
+    struct group_append *ga = append_make(g->w, rd->send_durable_count);
+    *ga = (struct group_append){.g = g,
+                                .w = g->w,
+                                .id = g->id,
+                                .life = g->life,
+                                .sequence = rd->sequence,
+                                .send_count = rd->send_durable_count};
     if (rd->send_durable_count > 0)
         memcpy(ga->send, rd->send_durable, rd->send_durable_count * sizeof *ga->send);
     ga->append = (struct log_append){.done = append_done,

@@ -75,6 +75,8 @@ struct worker {
     struct request *open_head, *open_tail; /* every request that waits, oldest first */
     struct request *spare_requests;        /* ended ones, kept for the next, by next */
     uint32_t spare_count;
+    struct worker_job *append_spares; /* likewise of group_log.c, by next */
+    uint32_t append_spare_count;
     bool open_iter_runs;
     struct request *open_iter; /* the walk under way goes on here; finishing a request moves it on */
     uint32_t open_count;

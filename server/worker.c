@@ -80,11 +80,20 @@ uint64_t worker_event_wall_ms(struct worker *w)
     return w->event_wall_ms;
 }
 
+/* A turn meets each group once, so most of it comes from memory: on the way while those before it are pumped. */
+static void look_ahead(const struct group *next)
+{
+    if (next == NULL) return;
+    group_prefetch(next->dirty_next);
+    raft_prefetch(next->raft);
+}
+
 static void pump(struct worker *w)
 {
     while (w->dirty != NULL) {
         struct group *g = w->dirty;
         w->dirty = g->dirty_next;
+        look_ahead(w->dirty);
         g->is_dirty = false;
         if (!g->dead) {
             group_pump(g);
@@ -424,8 +433,8 @@ static void release_log(struct worker *w)
     store_stats(w->store, &st);
     if (st.checkpoints == w->checkpoints_seen) return;
     w->checkpoints_seen = st.checkpoints;
-    uint32_t cursor = 0, group;
-    uint64_t id, index;
+    uint32_t cursor = 0;
+    uint64_t id;
     void *v;
     while (kv_map_next(&w->groups, &cursor, &id, &v)) {
         struct store_group sg;
@@ -434,12 +443,13 @@ static void release_log(struct worker *w)
         if (!siblings_is_face(w)) seats_tell(g);
     }
     struct log *l = store_log(w->store);
-    uint64_t keep = !nodes_are_one(w) ? w->config->raft_log_keep : 0;
-    for (uint32_t i = 0; i < 64 && log_bytes_live(l) > keep && log_oldest(l, &group, &index); i++) {
-        struct group *g = worker_group(w, group);
-        if (g == NULL || g->checkpointed < index) break;
-        group_release_log(g, index);
-    }
+    uint64_t keep = !nodes_are_one(w) ? w->config->raft_log_keep : 0, segment = 0;
+    while (log_bytes_live(l) > keep && log_live_next(l, &segment))
+        for (cursor = 0; kv_map_next(&w->groups, &cursor, &id, &v);) {
+            struct group *g = v;
+            uint64_t index = log_index_in(l, g->id, segment);
+            if (index != 0 && index <= g->checkpointed) group_release_log(g, index);
+        }
 }
 
 /* Gives away what it leads, again where that failed; false: it leads nothing any more. */
@@ -606,6 +616,7 @@ void worker_destroy(struct worker *w)
     kv_buf_free(&w->exec_rows);
     kv_arena_free(&w->arena);
     request_free_spares(w);
+    append_spares_free(w);
     free(w);
 }
 

@@ -48,21 +48,20 @@ struct descriptor_replica {
     uint32_t succeeds; /* a learner's: the voter that goes when it comes; 0: none */
     uint64_t store;    /* store_birthmark() of the directory that it was given to; 0: not known */
 };
-struct descriptor {
+struct descriptor { /* what each write looks at comes first */
     uint32_t id, keyspace;
     enum descriptor_kind kind;
-    struct kv_key from, to; /* to.size == 0: to the end */
-    uint32_t range_epoch, conf_epoch, replica_next;
+    uint32_t range_epoch, conf_epoch, replica_next, replica_count, value_bytes_max;
+    uint64_t frozen_merge; /* the right side's; 0: not frozen */
     struct descriptor_replica replicas[DESCRIPTOR_REPLICAS_MAX];
-    uint32_t replica_count;
-    uint32_t value_bytes_max;
     uint64_t dedup_retention_ms;
     struct kv_slice list; /* kind LIST: a List, borrowed from the bytes it was decoded from; whoever keeps the descriptor longer keeps those */
     /* Merges (server/merge.h). */
-    uint64_t frozen_merge, frozen_index, frozen_ms; /* the right side's; frozen_merge 0: not frozen */
-    uint32_t frozen_left, frozen_epoch;             /* by whom, and as of which range epoch, it may be absorbed */
+    uint64_t frozen_index, frozen_ms;
+    uint32_t frozen_left, frozen_epoch; /* by whom, and as of which range epoch, it may be absorbed */
     uint64_t merge_void, merge_done, merge_index;
-    uint32_t to_epoch; /* whoever ends at `to` has ended there since that range epoch */
+    uint32_t to_epoch;      /* whoever ends at `to` has ended there since that range epoch */
+    struct kv_key from, to; /* to.size == 0: to the end */
 };
 static_assert((int)DESCRIPTOR_RANGE == KV_KEY_RANGE && (int)DESCRIPTOR_HASH == KV_KEY_HASH &&
                   (int)DESCRIPTOR_LIST == KV_KEY_LIST,

@@ -200,6 +200,7 @@ static void waiters_done(struct log_append *a, enum kv_err err)
 {
     while (a != NULL) {
         struct log_append *next = a->next; /* `a` is its owner's again in done */
+        if (next != NULL) __builtin_prefetch(next->next, 1);
         a->done(a, err);
         a = next;
     }

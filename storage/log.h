@@ -139,9 +139,10 @@ void log_release(struct log *l, uint32_t group, uint64_t index);
 /* A snapshot replaces the log: all entries are gone, the log goes on behind `index`. A hard
  * state of an earlier term than `term` becomes {term, no vote} with it. */
 enum kv_err log_reset(struct log *l, uint32_t group, uint64_t index, uint64_t term, struct log_append *a);
-/* The group whose oldest needed entry stands in the oldest segment, and the index up to
- * which it would have to be released to free that segment; false if nothing pins. */
-bool log_oldest(const struct log *l, uint32_t *group, uint64_t *index);
+/* Segments that hold needed entries, oldest first, their ids above *segment (0: from the beginning). False: no more. */
+bool log_live_next(const struct log *l, uint64_t *segment);
+/* Up to where the group would have to be released for that segment to be rid of it; 0: it has no needed entry there. */
+uint64_t log_index_in(const struct log *l, uint32_t group, uint64_t segment);
 uint64_t log_bytes(const struct log *l);      /* of all segments on disk */
 uint64_t log_bytes_live(const struct log *l); /* in segments that hold needed entries */
 uint64_t log_bytes_undurable(const struct log *l);

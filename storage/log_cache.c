@@ -82,7 +82,9 @@ uint8_t *log_cache_room(struct log *l, struct log_batch *open, size_t size)
 
 const struct log_chunk *log_cache_find(const struct log *l, const struct log_slot *slot)
 {
-    size_t low = 0, high = l->chunk_count; /* the first chunk behind the record */
+    const struct log_chunk *newest = l->chunk_count == 0 ? NULL : l->chunks[l->chunk_count - 1];
+    if (log_chunk_get(newest, slot) != NULL) return newest; /* mostly what was appended just now is asked for */
+    size_t low = 0, high = l->chunk_count;                  /* the first chunk behind the record */
     while (low < high) {
         size_t middle = (low + high) / 2;
         const struct log_chunk *c = l->chunks[middle];

@@ -61,15 +61,32 @@ static uint64_t bytes_used(const struct log *l)
     return bytes;
 }
 
+static size_t slots_in(const struct log_life *g, uint64_t segment) /* and in those before it */
+{
+    size_t low = 0, high = g->slot_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (g->slots[g->slot_head + middle].segment <= segment) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static struct log_life *pinner(const struct log *l, uint64_t segment)
+{
+    for (size_t i = 0; i < l->life_count; i++)
+        if (slots_in(l->lives[i], segment) > 0) return l->lives[i];
+    return NULL;
+}
+
 /* The group that pins the oldest segment, if moving it is worth its while. */
 static struct log_life *rebase_choose(const struct log *l, size_t *record_bytes)
 {
-    uint32_t group;
-    uint64_t index, bytes = 0;
+    uint64_t bytes = 0;
     if (l->segments.count < 3 || l->live_bytes * 2 > bytes_used(l)) return NULL;
-    if (l->segments.at[0]->live == 0 || !log_oldest(l, &group, &index)) return NULL;
-    struct log_life *g = log_life_get(l, group);
-    if (g->damaged) return NULL;
+    if (l->segments.at[0]->live == 0) return NULL;
+    struct log_life *g = pinner(l, l->segments.at[0]->id);
+    if (g == NULL || g->damaged) return NULL;
     for (size_t i = 0; i < g->slot_count && bytes <= REBASE_BYTES_MAX; i++)
         bytes += log_record_bytes(LOG_RECORD_ENTRY, g->slots[g->slot_head + i].size);
     *record_bytes = (size_t)bytes + log_record_bytes(LOG_RECORD_GROUP, 0);
@@ -135,22 +152,22 @@ void log_release(struct log *l, uint32_t group, uint64_t index)
     rebase_try(l);
 }
 
-bool log_oldest(const struct log *l, uint32_t *group, uint64_t *index)
+bool log_live_next(const struct log *l, uint64_t *segment)
 {
-    for (size_t k = 0; k < l->segments.count; k++) {
-        const struct log_segment *s = l->segments.at[k];
-        if (s->live == 0) continue;
-        for (size_t i = 0; i < l->life_count; i++) {
-            const struct log_life *g = l->lives[i];
-            size_t n = 0;
-            while (n < g->slot_count && g->slots[g->slot_head + n].segment == s->id) n++;
-            if (n == 0) continue;
-            *group = g->group;
-            *index = g->compacted_index + n;
-            return true;
-        }
+    for (size_t i = 0; i < l->segments.count; i++) {
+        const struct log_segment *s = l->segments.at[i];
+        if (s->id <= *segment || s->live == 0) continue;
+        *segment = s->id;
+        return true;
     }
     return false;
+}
+
+uint64_t log_index_in(const struct log *l, uint32_t group, uint64_t segment)
+{
+    const struct log_life *g = log_life_get(l, group);
+    size_t count = g == NULL ? 0 : slots_in(g, segment);
+    return count == 0 ? 0 : g->compacted_index + count;
 }
 
 uint64_t log_bytes(const struct log *l)
