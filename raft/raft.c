@@ -47,9 +47,8 @@ const char *raft_boot_fault(const struct raft_boot *b)
     return raft_conf_is_valid(&b->conf) ? NULL : "the configuration is not valid";
 }
 
-size_t raft_memory(const struct raft_options *o)
+size_t raft_memory(void)
 {
-    (void)o;
     return sizeof(struct raft);
 }
 

@@ -165,7 +165,7 @@ struct raft_boot { /* what storage recovered */
 const char *raft_options_fault(const struct raft_options *o);
 /* Whether what storage recovered can be: a replica that cannot is corrupt (R4). Likewise. */
 const char *raft_boot_fault(const struct raft_boot *b);
-size_t raft_memory(const struct raft_options *o); /* bytes; the only memory ever used */
+size_t raft_memory(void); /* bytes; the only memory ever used */
 struct raft *raft_init(void *memory, const struct raft_options *o, const struct raft_boot *b, uint64_t now_ns);
 
 /* Time is an input (monotonic ns, R1); the core reads no clock. */

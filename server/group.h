@@ -12,7 +12,6 @@ struct group_read; /* a linearizable read under way */
 
 struct group_staged { /* entries on their way into the log */
     struct log_entry *entries;
-    size_t *offsets;
     uint32_t count, capacity;
     uint64_t first;
     struct kv_buf bytes;
@@ -66,19 +65,18 @@ struct group {
     struct clock_stamp stamp; /* of proposals (R14) */
     uint64_t lead_index;      /* our term's first entry; reads need it applied */
     raft_term lead_term;
-    uint64_t clock_index; /* a CLOCK entry under way, 0 = none */
-    uint64_t due_ns;      /* raft_deadline(), as of the last pump */
-    uint64_t hash;        /* of every applied entry, in order */
-    struct group_scrub scrub;
-    struct load load;
+    uint64_t clock_index;                     /* a CLOCK entry under way, 0 = none */
+    uint64_t due_ns;                          /* raft_deadline(), as of the last pump */
+    struct kv_key_rule rule;                  /* how its keys are encoded, from the descriptor */
+    uint64_t hash;                            /* of every applied entry, in order */
     struct group *active_next, **active_link; /* rest.c: what ticks look at; NULL: not on that list */
     uint32_t appends_open;                    /* log_append under way */
+    struct load load;
+    struct group_scrub scrub;
 
     struct descriptor descriptor; /* its list lies in rule_memory */
-    struct kv_key_rule rule;      /* how its keys are encoded, from the descriptor */
     struct kv_arena rule_memory;
     struct raft_conf conf;
-    void *raft_memory;
 
     uint64_t checkpointed;
     uint64_t described;              /* index of the entry that last changed its members; 0: one that was in a checkpoint when it was opened */

@@ -7,7 +7,8 @@
 #include "server/peer.h"
 #include "server/rest.h"
 
-enum { CACHE_LINE_BYTES = 64 };
+enum { CACHE_LINE_BYTES = 64,
+       GROUP_BYTES = (sizeof(struct group) + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES };
 
 /* The life of a replica's object, from what the store recovered to the end. */
 
@@ -69,12 +70,26 @@ enum kv_err group_describe(struct group *g, const struct descriptor *d)
     return KV_OK;
 }
 
+/* The core lies behind it: one piece of memory, and where it is is known before any of it is read. */
+static struct raft *raft_of(const struct group *g)
+{
+    return (struct raft *)((uintptr_t)g + GROUP_BYTES);
+}
+
+static struct group *group_make(void)
+{
+    size_t bytes = GROUP_BYTES + raft_memory();
+    struct group *g = aligned_alloc(CACHE_LINE_BYTES, (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES);
+    if (g != NULL) memset(g, 0, sizeof *g);
+    return g;
+}
+
 enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fresh, struct group **out)
 {
     bool rowless = sg->state == CHECKPOINT_GROUP_INSTALLING;
     if (sg->log.damaged) return KV_CORRUPT;                /* it could neither vote nor take an entry (R4) */
     if (rowless && sg->owed_index == 0) return KV_CORRUPT; /* nor this one: its mark does not say what it votes by */
-    struct group *g = calloc(1, sizeof *g);
+    struct group *g = group_make();
     if (g == NULL) return KV_NO_SPACE;
     g->w = w;
     g->id = sg->log.group;
@@ -113,10 +128,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
                              .trace = raft_traced,
                              .trace_context = g};
     struct raft_run *runs = calloc(sg->log.run_count + 1, sizeof *runs);
-    g->raft_memory = malloc(raft_memory(&o));
-    if (g->raft_memory == NULL || runs == NULL) {
-        free(g->raft_memory);
-        free(runs);
+    if (runs == NULL) {
         kv_arena_free(&g->rule_memory);
         free(g);
         return KV_NO_SPACE;
@@ -137,7 +149,7 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
                                   .owed_index = sg->owed_index,
                                   .owed_term = sg->owed_term};
     const char *fault = raft_boot_fault(&boot);
-    if (fault == NULL) g->raft = raft_init(g->raft_memory, &o, &boot, env_now_ns(w->env));
+    if (fault == NULL) g->raft = raft_init(raft_of(g), &o, &boot, env_now_ns(w->env));
     free(runs);
     if (fault != NULL) {
         JOURNAL(w->journal, store, ERROR, "replica-not-intact", "group=%u replica=%u why=\"%s\"", g->id, g->replica, fault);
@@ -156,7 +168,6 @@ void group_close(struct group *g)
     sends_close(g);
     if (g->stalled != NULL) append_free(g->stalled);
     staged_free(&g->staged);
-    free(g->raft_memory);
     kv_arena_free(&g->rule_memory);
     free(g);
 }
@@ -164,7 +175,9 @@ void group_close(struct group *g)
 void group_prefetch(const struct group *g)
 {
     if (g == NULL) return;
-    for (size_t i = 0; i < offsetof(struct group, scrub); i += CACHE_LINE_BYTES) __builtin_prefetch((const char *)g + i, 1);
+    for (size_t i = 0; i <= offsetof(struct group, scrub); i += CACHE_LINE_BYTES) __builtin_prefetch((const char *)g + i, 1);
+    __builtin_prefetch(&g->descriptor);
+    raft_prefetch(raft_of(g));
 }
 
 void group_touch(struct group *g)

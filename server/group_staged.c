@@ -14,14 +14,10 @@ bool staged_add(struct group_staged *s, uint64_t index, uint64_t term, uint8_t f
         struct log_entry *entries = realloc(s->entries, capacity * sizeof *entries);
         if (entries == NULL) return false;
         s->entries = entries;
-        size_t *offsets = realloc(s->offsets, capacity * sizeof *offsets);
-        if (offsets == NULL) return false;
-        s->offsets = offsets;
         s->capacity = capacity;
     }
     if (s->count == 0) s->first = index;
     assert(index == s->first + s->count);
-    s->offsets[s->count] = s->used;
     s->entries[s->count++] =
         (struct log_entry){.term = term, .flags = flags, .bytes = {.size = s->bytes.size - s->used}};
     s->used = s->bytes.size;
@@ -37,7 +33,7 @@ void staged_undo(struct group_staged *s)
 void staged_resolve(struct group_staged *s)
 {
     const uint8_t *base = kv_buf_slice(&s->bytes).data;
-    for (uint32_t i = 0; i < s->count; i++) s->entries[i].bytes.data = base + s->offsets[i];
+    for (uint32_t i = 0; i < s->count; base += s->entries[i++].bytes.size) s->entries[i].bytes.data = base;
 }
 
 void staged_clear(struct group_staged *s)
@@ -50,6 +46,5 @@ void staged_clear(struct group_staged *s)
 void staged_free(struct group_staged *s)
 {
     free(s->entries);
-    free(s->offsets);
     kv_buf_free(&s->bytes);
 }

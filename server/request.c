@@ -418,6 +418,7 @@ static enum kv_err one_partition(struct request *r, const struct kv_key_rule *ru
         p = of;
     }
     *out = p;
+    if (p != NULL) group_prefetch(p->group);
     return KV_OK;
 }
 

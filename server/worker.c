@@ -80,20 +80,12 @@ uint64_t worker_event_wall_ms(struct worker *w)
     return w->event_wall_ms;
 }
 
-/* A turn meets each group once, so most of it comes from memory: on the way while those before it are pumped. */
-static void look_ahead(const struct group *next)
-{
-    if (next == NULL) return;
-    group_prefetch(next->dirty_next);
-    raft_prefetch(next->raft);
-}
-
 static void pump(struct worker *w)
 {
     while (w->dirty != NULL) {
         struct group *g = w->dirty;
         w->dirty = g->dirty_next;
-        look_ahead(w->dirty);
+        group_prefetch(w->dirty); /* a turn meets each group once: on the way from memory while the one before it is pumped */
         g->is_dirty = false;
         if (!g->dead) {
             group_pump(g);

@@ -318,9 +318,17 @@ bool log_has_queued(const struct log *l)
 
 /* Appending */
 
-static bool put_entries(struct log *l, struct log_life *g, const struct log_append *a)
+/* Only the commit is new, and not too far behind to be said with the first entry. */
+static bool commit_rides(const struct log_life *g, const struct log_append *a)
+{
+    return a->hard_changed && a->entry_count > 0 && a->term == g->term && a->vote == g->vote && a->first > a->commit &&
+           a->first - a->commit <= UINT16_MAX;
+}
+
+static bool put_entries(struct log *l, struct log_life *g, const struct log_append *a, bool rides)
 {
     struct log_record r = {.kind = LOG_RECORD_ENTRY, .group = g->group, .index = a->first};
+    if (rides) r.behind = (uint16_t)(a->first - a->commit);
     for (uint32_t i = 0; i < a->entry_count; i++, r.index++) {
         struct log_slot slot;
         r.term = a->entries[i].term;
@@ -328,6 +336,7 @@ static bool put_entries(struct log *l, struct log_life *g, const struct log_appe
         r.bytes = a->entries[i].bytes;
         if (!log_put(l, &r, 0, &slot)) return false;
         log_life_push(l, g, &slot, r.term);
+        r.behind = 0;
     }
     return true;
 }
@@ -338,13 +347,16 @@ static bool put_all(struct log *l, struct log_life *g, const struct log_append *
         if (!log_put(l, reset, 0, NULL)) return false;
         log_life_rebase(l, g, reset->index, reset->term);
     }
-    if (a->hard_changed) {
+    bool rides = commit_rides(g, a);
+    if (a->hard_changed && !rides) {
         struct log_record r = {.kind = LOG_RECORD_HARD,
                                .group = g->group,
                                .term = a->term,
                                .commit = a->commit,
                                .vote = a->vote};
         if (!log_put(l, &r, 0, NULL)) return false;
+    }
+    if (a->hard_changed) {
         g->term = a->term;
         g->commit = a->commit;
         g->vote = a->vote;
@@ -355,7 +367,7 @@ static bool put_all(struct log *l, struct log_life *g, const struct log_append *
         log_life_truncate(l, g, a->truncate_from);
     }
     assert(a->entry_count == 0 || a->first == log_life_last(g) + 1);
-    return put_entries(l, g, a);
+    return put_entries(l, g, a, rides);
 }
 
 static enum kv_err append(struct log *l, struct log_append *a, const struct log_record *reset)

@@ -44,7 +44,7 @@ struct log_entry {
 struct log_append {                                      /* embed it; entries are copied at once, the struct stays yours until done */
     void (*done)(struct log_append *a, enum kv_err err); /* durable, or KV_POISONED */
     uint32_t group;
-    bool hard_changed; /* term, vote, commit below are new */
+    bool hard_changed; /* term, vote, commit below are new; a commit alone rides on the first entry (R8) */
     uint64_t term, commit;
     uint32_t vote;
     uint64_t truncate_from; /* drop entries >= this first; 0 = keep */
@@ -172,6 +172,7 @@ struct log_record {
     uint32_t group, replica;
     uint64_t index, term, commit;
     uint32_t vote;
+    uint16_t behind; /* of an entry: how far the commit was behind it, which `commit` then is; 0: that is not said */
     uint8_t flags;
     struct kv_slice bytes;
 };

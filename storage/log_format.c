@@ -132,7 +132,7 @@ void log_record_put(uint8_t *out, const struct log_record *r, uint64_t hard_term
     }
     out[4] = (uint8_t)r->kind;
     out[5] = r->flags;
-    le16_put(out + 6, 0);
+    le16_put(out + 6, r->kind == LOG_RECORD_ENTRY ? r->behind : 0);
     le32_put(out + 8, r->group);
     le32_put(out + 12, (uint32_t)size);
     le64_put(out + 16, index);
@@ -155,7 +155,12 @@ enum kv_err log_record_get(struct kv_slice payload, size_t *at, struct log_recor
     /* Nobody counts that far: sums of an index and a length never overflow behind this. */
     if (out->index > INT64_MAX || out->group == UINT32_MAX) return KV_MALFORMED;
     switch (kind) {
-    case LOG_RECORD_ENTRY: out->bytes = kv_slice(body, size); break;
+    case LOG_RECORD_ENTRY:
+        out->bytes = kv_slice(body, size);
+        out->behind = le16_get(p + 6);
+        if (out->behind > out->index) return KV_MALFORMED;
+        if (out->behind > 0) out->commit = out->index - out->behind;
+        break;
     case LOG_RECORD_HARD:
         out->commit = out->index;
         out->index = 0;

@@ -79,6 +79,7 @@ static const char *apply_entry(struct log *l, struct log_life *g, const struct l
                             .size = (uint32_t)r->bytes.size,
                             .flags = r->flags};
     log_life_push(l, g, &slot, r->term);
+    if (r->behind > 0) g->commit = r->commit;
     return NULL;
 }
 

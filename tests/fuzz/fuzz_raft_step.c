@@ -7,7 +7,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { CONF_BITS = 65536, STEPS_MAX = 2000 };
+enum { CONF_BITS = 65536,
+       STEPS_MAX = 2000 };
 #define MS UINT64_C(1000000)
 
 struct input {
@@ -209,7 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct raft_conf c = {.voters = {1, 2, 3}, .voter_count = first & 8 ? 1 : 3};
     struct raft_boot b = {.conf = c, .fresh = first & 16};
     struct world *w = calloc(1, sizeof *w);
-    void *memory = malloc(raft_memory(&o));
+    void *memory = malloc(raft_memory());
     if (w != NULL && memory != NULL) {
         w->now = 1000 * MS;
         w->raft = raft_init(memory, &o, &b, w->now);

@@ -18,8 +18,10 @@ static void on_record(void *context, const struct log_record *r)
     switch (r->kind) {
     case LOG_RECORD_ENTRY: {
         enum kv_err err = kvlog_describe(r->bytes, text, sizeof text);
-        printf("entry %" PRIu64 " term %" PRIu64 "%s  %s  (%zu B)\n", r->index, r->term,
+        printf("entry %" PRIu64 " term %" PRIu64 "%s  %s  (%zu B)", r->index, r->term,
                (r->flags & LOG_ENTRY_CONF) != 0 ? " conf" : "", err == KV_OK ? text : kv_err_text(err), r->bytes.size);
+        if (r->behind > 0) printf(" commit %" PRIu64, r->commit);
+        putchar('\n');
         return;
     }
     case LOG_RECORD_HARD:

@@ -132,8 +132,11 @@ static void on_record(void *context, const struct log_record *r)
     struct salvage_group *g = group_of(s, r->group);
     if (g == NULL) return;
     switch (r->kind) {
-    case LOG_RECORD_ENTRY: entry_note(s, g, r); return;
-    case LOG_RECORD_HARD: g->commit = r->commit > g->commit ? r->commit : g->commit; return;
+    case LOG_RECORD_ENTRY:
+    case LOG_RECORD_HARD:
+        if (r->kind == LOG_RECORD_ENTRY) entry_note(s, g, r);
+        g->commit = r->commit > g->commit ? r->commit : g->commit;
+        return;
     case LOG_RECORD_TRUNCATE: entries_cut(g, r->index); return;
     case LOG_RECORD_GROUP:
         if ((r->flags & LOG_GROUP_BEGINS) != 0) {

@@ -257,12 +257,11 @@ static void run(uint64_t seed, bool verbose, struct totals *total)
     struct raft_conf first = {.voters = {1, 2, 3}, .voter_count = 3};
     w->confs[0] = first;
     w->conf_count = 1;
-    struct raft_options any = {.id = 1};
     for (uint32_t i = 1; i <= NODES; i++) {
         struct node *n = &w->nodes[i];
         n->id = i;
         n->ppm = (int64_t)roll(w, 2 * w->knobs.drift_ppm + 1) - (int64_t)w->knobs.drift_ppm;
-        n->memory = malloc(raft_memory(&any));
+        n->memory = malloc(raft_memory());
         MUST(w, n->memory != NULL);
         start(w, n, true);
     }

@@ -103,7 +103,7 @@ static void cmd_add(struct stage *s, const struct args *a)
         if (strchr(a->words[i], '=') != NULL) continue;
         struct actor *n = actor(s, a->words[i]);
         n->id = (raft_id)number(a->words[i]);
-        n->memory = n->memory != NULL ? n->memory : malloc(raft_memory(&s->options));
+        n->memory = n->memory != NULL ? n->memory : malloc(raft_memory());
         assert(n->memory != NULL);
         n->exists = true;
         start(s, n, true);
@@ -116,7 +116,7 @@ static void cmd_recover(struct stage *s, const struct args *a)
     struct actor *n = actor(s, a->words[1]);
     const char *v, *log = option(a, "log");
     n->id = (raft_id)number(a->words[1]);
-    n->memory = n->memory != NULL ? n->memory : malloc(raft_memory(&s->options));
+    n->memory = n->memory != NULL ? n->memory : malloc(raft_memory());
     assert(n->memory != NULL);
     n->exists = true;
     while (log != NULL && *log != 0) {

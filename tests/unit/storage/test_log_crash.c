@@ -4,7 +4,10 @@
 /* Random work on a log whose machine stops in the middle of every single disk operation in
  * turn, again while it recovers, and after that. What is found afterwards must be the work up to
  * some record: all that was acknowledged, nothing that was not asked for, no gap. */
-enum { GROUPS = 4, ENTRIES_MAX = 600, PENDING_MAX = 4096, SEGMENT_BYTES = 16 << 10 };
+enum { GROUPS = 4,
+       ENTRIES_MAX = 600,
+       PENDING_MAX = 4096,
+       SEGMENT_BYTES = 16 << 10 };
 
 struct entry {
     uint64_t term, nonce;
@@ -139,11 +142,12 @@ static void act_append(struct world *w, uint32_t id)
     if (g->last - g->base > ENTRIES_MAX - 40) return;
     struct work *k = work_new(w, id);
     uint64_t term = g->term == 0 ? 1 : g->term;
-    if (g->term == 0 || dice(w, 6) == 0) {
-        term = g->term + dice(w, 2) + (g->term == 0);
+    bool is_commit_alone = g->term != 0 && dice(w, 3) == 0;
+    if (g->term == 0 || is_commit_alone || dice(w, 6) == 0) {
+        if (!is_commit_alone) term = g->term + dice(w, 2) + (g->term == 0);
         k->append.hard_changed = true;
         k->append.term = term;
-        k->append.vote = (uint32_t)dice(w, 5);
+        k->append.vote = is_commit_alone ? g->vote : (uint32_t)dice(w, 5);
         k->append.commit = g->commit + dice(w, g->last - g->commit + 1);
         ops[count++] = (struct op){
             .kind = LOG_RECORD_HARD, .group = id, .term = term, .vote = k->append.vote, .commit = k->append.commit};
@@ -159,6 +163,12 @@ static void act_append(struct world *w, uint32_t id)
     k->append.first = last + 1;
     k->append.entries = entries;
     k->append.entry_count = (uint32_t)dice(w, 5);
+    bool rides = term == g->term && k->append.vote == g->vote && k->append.entry_count > 0; /* a commit, on the first entry */
+    if (count == 2 && rides) {
+        struct op hard = ops[0];
+        ops[0] = ops[1];
+        ops[1] = hard;
+    }
     for (uint32_t i = 0; i < k->append.entry_count; i++) {
         struct entry e = {.term = term, .nonce = kv_random_next(&w->random), .size = (size_t)dice(w, 200)};
         if (dice(w, w->heavy ? 2 : 20) == 0) e.size = (size_t)dice(w, 8000);
