@@ -34,6 +34,13 @@ for round in 1 2; do
 done
 [ "$refused" -gt 0 ] || die "nothing was ever refused: this test has lost its point"
 echo "ok: $refused times told to come again"
+# Of many partitions each has its share of every segment of the log.
+"$B/splits" 127.0.0.1:"$N" "$T/d/client.key" 200 >/dev/null || die "splits"
+bench --keys $((2 * keys)) --fill --depth 16
+cli bgsave >/dev/null
+until_ok 10 forgotten || die "$(entries) entries of 200 partitions stay in the log"
+until_ok 20 calm $((idle + memtable + 48 + ${RSS_SLACK_MB:-0})) || die "RssAnon stays at $(rss) MB with 200 partitions"
+echo "ok: RssAnon $(rss) MB with 200 partitions"
 bench --keys $((2 * keys)) --ops "$keys" --mix read=100
 expect 'every key is there' 0 "$(jq '.missing + .wrong' "$T/out")"
 kill "$pid"
