@@ -63,11 +63,26 @@ void group_pump(struct group *g)
         bool begin = g->role == RAFT_LEADER && g->lead_index == 0;
         if (g->incoming == NULL && rd.append_count > 0) staged_clear(&g->staged); /* taken or moved */
         raft_advance(g->raft);
-        apply_pump(g);
         if (begin) lead_begin(g);
     }
+}
+
+/* What is applied may give the core something to say, and that may be that more is committed. */
+static void apply_all(struct group *g)
+{
+    uint64_t apply_to;
+    do {
+        apply_pump(g);
+        apply_to = g->apply_to;
+        if (g->dead || g->installing || g->w->poisoned) return;
+        group_pump(g);
+    } while (g->apply_to != apply_to);
+}
+
+void group_settle(struct group *g)
+{
+    if (!g->dead && !g->installing && !g->w->poisoned) apply_all(g);
     if (g->dead || g->installing || g->w->poisoned) return;
-    apply_pump(g);
     if (g->is_gone) {
         g->dead = true;
         group_touch(g);

@@ -47,12 +47,12 @@ struct group {
     bool is_gone;    /* no member any more: leave.c */
     bool installing; /* a snapshot is being installed: nothing else happens */
     bool fetching;   /* apply waits for log_fetch */
-    bool is_dirty;
+    bool is_dirty, settles;
     bool was_read;
-    bool is_asked;   /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
-    bool is_to_tell; /* other nodes are to know of it (map.c) */
-    struct group *dirty_next;
-    struct group_append *stalled; /* the log had no room yet: nothing goes on before it is taken */
+    bool is_asked;                          /* the ReadIndex of `read_context` is not yet on its way: later reads share it */
+    bool is_to_tell;                        /* other nodes are to know of it (map.c) */
+    struct group *dirty_next, *settle_next; /* the next to be pumped, and settled */
+    struct group_append *stalled;           /* the log had no room yet: nothing goes on before it is taken */
 
     struct group_staged *incoming;               /* entries of the APPEND being stepped */
     struct group_staged staged;                  /* proposals of this turn */
@@ -117,8 +117,9 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
 void group_close(struct group *g); /* frees; requests are answered */
 /* Takes a new descriptor, with a copy of what it borrows. KV_MALFORMED: its list of labels; nothing has changed. */
 enum kv_err group_describe(struct group *g, const struct descriptor *d);
-void group_touch(struct group *g); /* something changed: pump at the end of this turn */
-void group_pump(struct group *g);
+void group_touch(struct group *g);          /* something changed: pump at the end of this turn */
+void group_pump(struct group *g);           /* what the core has to say, to log and peers */
+void group_settle(struct group *g);         /* applies what is committed, and serves who waited for that */
 void group_prefetch(const struct group *g); /* what a turn looks at, from memory; NULL: nothing */
 void staged_free(struct group_staged *s);
 void append_spares_free(struct worker *w);

@@ -51,6 +51,7 @@ struct worker {
     uint32_t range_count;
     bool map_is_stale, is_telling;        /* the above is to be made anew; nodes are to be told of partitions led here */
     struct group *dirty;                  /* groups with something to pump this turn */
+    struct group *settling;               /* pumped, and not settled yet */
     struct group *active;                 /* those that ticks look at (rest.c) */
     uint32_t look_cursor;                 /* over `groups`: which quiet ones are looked at next */
     uint64_t beat_ns;                     /* the last heartbeat of all groups led here */

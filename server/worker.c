@@ -80,24 +80,56 @@ uint64_t worker_event_wall_ms(struct worker *w)
     return w->event_wall_ms;
 }
 
+static void end_group(struct worker *w, struct group *g)
+{
+    rest_lost(g);
+    group_yield(g, env_now_ns(w->env)); /* not intact, or no member: somebody else must lead */
+    struct descriptor d = g->descriptor;
+    bool leaves = g->is_gone;
+    worker_remove_group(w, g);
+    if (leaves) leave_begin(w, &d);
+}
+
+static struct group *take_dirty(struct worker *w)
+{
+    struct group *g = w->dirty;
+    if (g == NULL) return NULL;
+    w->dirty = g->dirty_next;
+    g->is_dirty = false;
+    group_prefetch(w->dirty); /* a turn meets each group once: on the way from memory while the one before it is pumped */
+    return g;
+}
+
+static struct group *take_settling(struct worker *w)
+{
+    struct group *g = w->settling;
+    if (g == NULL) return NULL;
+    w->settling = g->settle_next;
+    g->settles = false;
+    group_prefetch(w->settling);
+    return g;
+}
+
+/* All groups are pumped before any of them is settled: of many groups with little to do each, the code and the
+ * tables of either are met at a stretch. */
 static void pump(struct worker *w)
 {
-    while (w->dirty != NULL) {
-        struct group *g = w->dirty;
-        w->dirty = g->dirty_next;
-        group_prefetch(w->dirty); /* a turn meets each group once: on the way from memory while the one before it is pumped */
-        g->is_dirty = false;
-        if (!g->dead) {
+    while (w->dirty != NULL || w->settling != NULL) {
+        for (struct group *g; (g = take_dirty(w)) != NULL;) {
+            if (g->dead) {
+                end_group(w, g);
+                continue;
+            }
             group_pump(g);
-            if (!siblings_is_face(w)) seats_tell(g);
-            continue;
+            if (g->settles) continue;
+            g->settles = true;
+            g->settle_next = w->settling;
+            w->settling = g;
         }
-        rest_lost(g);
-        group_yield(g, env_now_ns(w->env)); /* not intact, or no member: somebody else must lead */
-        struct descriptor d = g->descriptor;
-        bool leaves = g->is_gone;
-        worker_remove_group(w, g);
-        if (leaves) leave_begin(w, &d);
+        struct group *g = take_settling(w);
+        if (g == NULL) continue;
+        group_settle(g);
+        if (!siblings_is_face(w)) seats_tell(g);
     }
 }
 
@@ -148,6 +180,11 @@ void worker_remove_group(struct worker *w, struct group *g)
     for (struct group **link = &w->dirty; *link != NULL; link = &(*link)->dirty_next)
         if (*link == g) {
             *link = g->dirty_next;
+            break;
+        }
+    for (struct group **link = &w->settling; *link != NULL; link = &(*link)->settle_next)
+        if (*link == g) {
+            *link = g->settle_next;
             break;
         }
     for (struct request *r = w->open_head, *next; r != NULL; r = next) {
