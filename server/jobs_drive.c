@@ -170,6 +170,19 @@ static void ask_at(struct jobs *jobs, struct run *run, enum kv_op op, struct kv_
     run->again_ns = env_now_ns(jobs->w->env) + KV_MS(JOBS_AGAIN_MS);
 }
 
+/* The map shows the place as it was before the split or merge was planned, so where partitions begin there says nothing. True: the job waits to hear
+ * more, or, if nobody tells of it, has ended. */
+static bool is_behind(struct jobs *jobs, struct run *run, const struct kv_job *j, const struct descriptor *d, uint64_t now_ns)
+{
+    char note[JOBS_NOTE_BYTES];
+    if (d->range_epoch >= j->range_epoch || is_undone(j)) return false;
+    bool gives_up = has_led_for(jobs, now_ns, UNHEARD_S) && now_ns - run->claimed_ns > KV_SECONDS(UNHEARD_S);
+    (void)snprintf(note, sizeof note, "%s the partition there as of range epoch %u", gives_up ? "nobody tells of" : "waiting to hear of", j->range_epoch);
+    if (gives_up) jobs_end(jobs, run, j, j->automatic ? KV_JOB_CANCELLED : KV_JOB_FAILED, KV_NOT_FOUND, note);
+    else jobs_step(jobs, run, j, j->done, j->total, "steps", note);
+    return true;
+}
+
 static void cancel_at_rest(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
 {
     if (j->state == KV_JOB_CANCELLING && is_quiet(run, now_ns)) jobs_end(jobs, run, j, KV_JOB_CANCELLED, KV_OK, "");
@@ -180,10 +193,11 @@ static void drive_split(struct jobs *jobs, struct run *run, const struct kv_job 
     const struct partition *p = map_find(jobs->w, j->key);
     if (lacks_partition(jobs, run, j, p, now_ns)) return;
     const struct descriptor *d = map_descriptor(p);
-    if (begins_at(d, j->key)) {
+    if (is_behind(jobs, run, j, d, now_ns)) return;
+    if (begins_at(d, j->key) && d->range_epoch >= j->range_epoch) {
         struct kv_job s = *j;
         s.result = d->id;
-        bool was_so = run->fence == 1 && !run->has_asked;
+        bool was_so = d->range_epoch == j->range_epoch || (run->fence == 1 && !run->has_asked);
         if (was_so) jobs_end(jobs, run, j, KV_JOB_FAILED, KV_CONDITION, "a partition begins at that key already");
         else jobs_end(jobs, run, &s, KV_JOB_DONE, KV_OK, "");
     } else if (is_undone(j)) {
@@ -201,6 +215,7 @@ static void drive_merge(struct jobs *jobs, struct run *run, const struct kv_job 
     const struct partition *p = map_find(jobs->w, j->key);
     if (lacks_partition(jobs, run, j, p, now_ns)) return;
     const struct descriptor *d = map_descriptor(p);
+    if (is_behind(jobs, run, j, d, now_ns)) return;
     bool begins = begins_at(d, j->key), is_met = !begins && (run->has_asked || run->fence > 1) && d->range_epoch > j->range_epoch;
     if (is_met) {
         jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");
