@@ -153,4 +153,16 @@ until_ok 30 has '[.[0, 1, 2].replicas]' '[1,1,1]' || die "partition 0: $(nodes -
 echo "ok: node 4 is drained: $(nodes -c 'map(.replicas)')"
 expect "every key still" 200 "$(at 4 KEYS 'own:*' | wc -l)"
 
+# Fewer nodes with data than replicas are wanted: of each partition with three what the one without the role has goes, and is back with the role.
+wants() { kvctl keyspace show "$1" -o json | jq -c '[.ranges[].nodes | sort] | unique'; }
+sed -i 's/^node: {/node: {roles: gateway, /' "$T/c/node-6/kvd.yaml"
+cluster kill 6 >/dev/null && cluster start 6 >/dev/null || die "start 6 as a gateway"
+until_ok 90 has '[.[5].replicas, .[5].roles]' '[0,"gateway"]' || die "node 6 is not empty: $(nodes -c 'map([.id, .roles, .replicas])')"
+expect "two replicas of three" "[[5,9]] [[5,9]]" "$(wants default) $(wants books)"
+sed -i 's/^node: {roles: gateway, /node: {roles: storage, /' "$T/c/node-6/kvd.yaml"
+cluster kill 6 >/dev/null && cluster start 6 >/dev/null || die "start 6 with storage"
+all_three() { [ "$(wants default) $(wants books)" = "[[5,6,9]] [[5,6,9]]" ]; }
+until_ok 90 all_three || die "not three again: $(wants default) $(wants books)"
+expect "every key once more" 200 "$(at 4 KEYS 'own:*' | wc -l)"
+
 cluster down >/dev/null || die "down"
