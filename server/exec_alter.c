@@ -123,11 +123,26 @@ static bool supersede(struct exec *x, struct exec_board *b, uint32_t keyspace, s
     return exec_job_end(x, b, &j, KV_JOB_CANCELLED);
 }
 
+/* The row as it is; `default` has one from its first alteration on. */
+static bool load_row(struct exec *x, struct kv_slice name, struct kv_arena *arena, struct exec_entry *e, struct kv_slice *row)
+{
+    struct kv_buf bytes = {0};
+    if (!directory_load(x, name, e)) return false;
+    *row = e->value.payload;
+    if (e->live) return true;
+    kv_keyspace_encode(&exec_keyspace_default, &bytes);
+    *row = kv_arena_copy(arena, kv_buf_slice(&bytes));
+    if (bytes.failed || row->data == NULL) x->failed = KV_IO;
+    kv_buf_free(&bytes);
+    return x->failed == KV_OK;
+}
+
 static void alter(struct exec *x, const struct kv_slice *a, struct kv_arena *arena)
 {
     struct exec_entry e;
     struct kv_keyspace old, k;
     struct exec_board b;
+    struct kv_slice row;
     if (!directory_check_name(x, "keyspace", a[0])) return;
     enum kv_err err = a[1].size > DIRECTORY_WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, &k);
     if (err != KV_OK) {
@@ -135,16 +150,12 @@ static void alter(struct exec *x, const struct kv_slice *a, struct kv_arena *are
         else exec_deny(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse, or is over a limit: %d labels, %d bytes a label", KV_LABELS_MAX, KV_LABEL_BYTES_MAX);
         return;
     }
-    if (kv_slice_eq(a[0], exec_keyspace_default.name)) {
-        exec_deny(x, KV_CONDITION, "replicas of `default` are as the configuration of the nodes says (cluster.replicas); next: alter another keyspace");
-        return;
-    }
-    if (!check_zones(x, &k) || !directory_load(x, a[0], &e)) return;
-    if (kv_keyspace_decode(e.value.payload, arena, &old) != KV_OK) {
+    if (!check_zones(x, &k) || !load_row(x, a[0], arena, &e, &row)) return;
+    if (kv_keyspace_decode(row, arena, &old) != KV_OK) {
         x->failed = KV_CORRUPT;
         return;
     }
-    struct kv_job j = {.kind = KV_JOB_ALTER, .keyspace = old.id, .name = old.name, .before = e.value.payload, .unit = kv_str("partitions"), .reason = kv_str("asked for")};
+    struct kv_job j = {.kind = KV_JOB_ALTER, .keyspace = old.id, .name = old.name, .before = row, .unit = kv_str("partitions"), .reason = kv_str("asked for")};
     struct kv_buf now = {0}, then = {0};
     bool grows;
     if (!check_alter(x, &old, &k) || !check_groups(x, &old, &k, arena, &grows) || !exec_board_load(x, &b) || !supersede(x, &b, old.id, arena)) return;

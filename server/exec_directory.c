@@ -398,12 +398,12 @@ const struct exec_place *exec_place_read(const struct descriptor *d, struct exec
 
 /* ---- the others ---- */
 
-/* The live row of a keyspace. */
+/* The live row of a keyspace; of `default` perhaps none. */
 bool directory_load(struct exec *x, struct kv_slice name, struct exec_entry *e)
 {
     uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
     if (!directory_check_name(x, "keyspace", name) || !exec_load(x, exec_keyspace_row(name, row), e) || !is_place(x)) return false;
-    return e->live || exec_deny(x, KV_NO_KEYSPACE, "'%.*s'", SHOWN(name));
+    return e->live || kv_slice_eq(name, exec_keyspace_default.name) || exec_deny(x, KV_NO_KEYSPACE, "'%.*s'", SHOWN(name));
 }
 
 /* Jobs of the keyspace: the coordinator's end with it; those that somebody asked for forbid it, unless `force`. */
@@ -464,6 +464,12 @@ void exec_ksdrop(struct exec *x, const struct kv_slice *a, uint32_t n)
     kv_arena_free(&arena);
 }
 
+static void show(struct exec *x, const struct exec_entry *e)
+{
+    if (e->live) resp_put_bulk(x->reply, e->value.payload);
+    else directory_reply(x, &exec_keyspace_default);
+}
+
 void exec_kslist(struct exec *x, const struct kv_slice *a, uint32_t n)
 {
     (void)a;
@@ -471,12 +477,12 @@ void exec_kslist(struct exec *x, const struct kv_slice *a, uint32_t n)
     struct exec_entry names, e;
     struct kv_slice rest = {0}, name = {0}, all;
     size_t count = 1;
-    if (!exec_load(x, kv_str(EXEC_ROW_NAMES), &names) || !is_place(x)) return;
+    if (!exec_load(x, kv_str(EXEC_ROW_NAMES), &names) || !directory_load(x, exec_keyspace_default.name, &e)) return;
     if (names.live) rest = names.value.payload;
     all = rest;
     while (exec_names_next(&rest, &name)) count++;
     resp_put_array(x->reply, count);
-    directory_reply(x, &exec_keyspace_default);
+    show(x, &e);
     while (exec_names_next(&all, &name)) {
         uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
         if (!exec_load(x, exec_keyspace_row(name, row), &e)) return;
@@ -492,9 +498,5 @@ void exec_ksshow(struct exec *x, const struct kv_slice *a, uint32_t n)
 {
     (void)n;
     struct exec_entry e;
-    if (kv_slice_eq(a[0], exec_keyspace_default.name)) {
-        directory_reply(x, &exec_keyspace_default);
-        return;
-    }
-    if (directory_load(x, a[0], &e)) resp_put_bulk(x->reply, e.value.payload);
+    if (directory_load(x, a[0], &e)) show(x, &e);
 }

@@ -54,3 +54,18 @@ until_ok 60 moved || die "the new node has nothing: $(show '[.ranges[].nodes]')"
 expect "and none is out of the zone" '[]' "$(show '[.ranges[].nodes[]] | unique - [6, 7, 8]')"
 for i in 6 7; do kvctl node uncordon $i >/dev/null || die "uncordon $i"; done
 expect "every key" 8 "$(kvctl --keyspace users scan -o json | wc -l)"
+
+# Keyspace default too, whose replicas nobody declared so far; partition 0 goes by its own rule.
+kvctl put greeting hello >/dev/null || die "put"
+default() { kvctl keyspace show default -o json | jq -c "$@"; }
+expect "replicas of default, at first" '[null,[3]]' "$(default '[.replicas, ([.ranges[].nodes | length] | unique)]')"
+kvctl keyspace alter default --zones near --timeout 90s >/dev/null 2>"$T/alter" || die "alter default: $(cat "$T/alter")"
+expect "as many as it had, where they are to be" '[3,["near"],[[6,7,8]]]' "$(default '[.replicas, .zones, ([.ranges[].nodes | sort] | unique)]')"
+kvctl keyspace alter default --replicas 1 --zones any --timeout 90s >/dev/null 2>"$T/alter" || die "alter default: $(cat "$T/alter")"
+expect "one of each" '[1,null,[1]]' "$(default '[.replicas, .zones, ([.ranges[].nodes | length] | unique)]')"
+all=$(kvctl node list -o json | jq -s 'map(.replicas) | add')
+expect "three of partition 0, as ever" 3 $((all - $(default '[.ranges[].nodes | length] | add') - $(show '[.ranges[].nodes | length] | add')))
+kvctl keyspace alter default --replicas 9 2>"$T/alter"
+expect "more than there are nodes: exit" 4 $?
+expect "its key" hello "$(kvctl get greeting -o raw)"
+expect "what another node was told" '[1,1]' "$(kvctl keyspace list -o json | jq -sc '[.[0].id, .[0].replicas]')"

@@ -23,7 +23,7 @@ static void json_of(struct kv_buf *b, const struct kv_keyspace *k)
     kv_buf_printf(b, "\"id\":%u,\"name\":", k->id);
     put_text(b, k->name);
     kv_buf_printf(b, ",\"kind\":\"%s\",\"partitions\":%u,\"replicas\":", kv_key_kind_text(k->kind), k->partitions);
-    if (k->replicas == 0) kv_buf_append_text(b, "null"); /* of `default`: every node has one */
+    if (k->replicas == 0) kv_buf_append_text(b, "null"); /* of `default`, as nobody declared it yet */
     else kv_buf_printf(b, "%u", k->replicas);
     if (k->kind == KV_KEY_RANGE) {
         kv_buf_append_text(b, ",\"splits\":[");
@@ -67,7 +67,7 @@ static void line_of(struct output_table *t, const struct kv_keyspace *k)
     output_table_cell(t, "%.*s", (int)k->name.size, (const char *)k->name.data);
     output_table_cell(t, "%s", kv_key_kind_text(k->kind));
     output_table_cell(t, "%u", k->partitions);
-    if (k->replicas == 0) output_table_cell(t, "all");
+    if (k->replicas == 0) output_table_cell(t, "as begun");
     else output_table_cell(t, "%u", k->replicas);
     if (k->kind != KV_KEY_LIST) output_table_cell(t, "%s", "");
     else if (k->default_group.size == 0) output_table_cell(t, "unlisted labels are refused");
