@@ -35,7 +35,10 @@ sed -i 's/roles: "[^"]*"/roles: [store]/' "$T/founders.yaml"
 refused 2 'roles "store" are not' "$B/kvd" --config "$T/founders.yaml" --check-config
 
 c=coordinator s=storage g=gateway
-cluster up --nodes 8 --base-port "$P" --role $c --role $c --role $c --role $s --role $s --role $s --role $g --role $g >/dev/null || die "up"
+cluster up --nodes 8 --base-port "$P" --role $c --role $c --role $c --role $s --role $s --role $s --role $g --role $g >"$T/up" || die "up"
+grep -qF "RESP 127.0.0.7:$P" "$T/up" || die "up names a node without a Redis port: $(cat "$T/up")"
+faces() { jq -c '[.nodes[] | select(.resp and .resp_cluster) | .id]' "$T/c/cluster.json"; }
+expect "nodes with Redis ports in cluster.json" '[7,8]' "$(faces)"
 expect "replicas by node" '[1,1,1,8,8,8,0,0]' "$(nodes -c 'map(.replicas)')"
 expect "roles by node" "$c $c $c $s $s $s $g $g" "$(nodes -r 'map(.roles) | join(" ")')"
 for i in 1 4; do at $i PING | grep -q refused || die "node $i has a Redis port: $(at $i PING)"; done
@@ -147,6 +150,7 @@ expect "its role" storage "$(nodes -r '.[8].roles')"
 sed -i 's/^node: {/node: {roles: gateway, /' "$T/c/node-4/kvd.yaml"
 cluster kill 4 >/dev/null && cluster start 4 >/dev/null || die "start 4 as a gateway"
 goes_on "with node 4 as a gateway" 4 7
+expect "nodes with Redis ports, with node 4" '[4,7,8]' "$(faces)"
 has() { [ "$(nodes -c "$1")" = "$2" ]; }
 until_ok 90 has '[.[3].replicas, .[3].roles]' '[0,"gateway"]' || die "node 4 is not drained: $(nodes -c 'map([.id, .roles, .replicas])')"
 until_ok 30 has '[.[0, 1, 2].replicas]' '[1,1,1]' || die "partition 0: $(nodes -c 'map([.id, .replicas])')"
