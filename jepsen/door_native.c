@@ -42,7 +42,7 @@ static void native_done(struct kv_call *call)
 {
     struct worker *w = call->context;
     const struct kv_result *k = &call->result;
-    struct answer a = {.outcome = HISTORY_OK, .bytes = k->value, .version = k->version};
+    struct answer a = {.outcome = HISTORY_OK, .bytes = k->value, .version = k->version, .stale_ms = k->stale_ms};
     bool refused = w->op.f == HISTORY_CAS && (k->err == KV_CONDITION || k->err == KV_NOT_FOUND);
     if (k->err == KV_OK || (k->applied == KV_APPLIED_YES && !refused)) {
         a.has_result = k->err == KV_OK;
@@ -101,6 +101,8 @@ static void native_ask(struct worker *w)
     n->args[0] = kv_str(op->key);
     switch (op->f) {
     case HISTORY_READ: /* half by either command */
+        n->call.level = op->level;
+        n->call.bounded_ms = op->bounded_ms;
         n->call.op = kv_random_next(&w->chooser.random) % 2 == 0 ? KV_OP_KVGET : KV_OP_GET;
         break;
     case HISTORY_WRITE:

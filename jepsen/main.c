@@ -258,7 +258,7 @@ static int run_all(struct run *r)
 static int usage(void)
 {
     fputs("usage: kvjepsen --workload W --nemesis N [--doors resp|native|mixed] [--seed S] [--seconds T]\n"
-          "                [--nodes N] [--sabotage cut|node|read|lost]..  --dir D --build B   one run; call it through "
+          "                [--nodes N] [--sabotage cut|node|read|lost|stale]..  --dir D --build B   one run; call it through "
           "jepsen/run\n"
           "       kvjepsen --list workloads|nemeses\n"
           "       kvjepsen --report DIR                         DIR/REPORT.md from DIR/*/result.json\n",
@@ -292,11 +292,12 @@ static bool option_set(struct run_options *o, const char *name, const char *valu
     if (strcmp(name, "--dir") == 0) return strlen(o->dir = value) < NODES_PATH_BYTES - 32 && value[0] == '/';
     if (strcmp(name, "--build") == 0) return strlen(o->build = value) < NODES_PATH_BYTES && value[0] == '/';
     if (strcmp(name, "--sabotage") == 0) {
-        bool *which = strcmp(value, "cut") == 0    ? &o->sabotage.cut
-                      : strcmp(value, "node") == 0 ? &o->sabotage.node
-                      : strcmp(value, "read") == 0 ? &o->sabotage.read
-                      : strcmp(value, "lost") == 0 ? &o->sabotage.lost
-                                                   : NULL;
+        bool *which = strcmp(value, "cut") == 0     ? &o->sabotage.cut
+                      : strcmp(value, "node") == 0  ? &o->sabotage.node
+                      : strcmp(value, "read") == 0  ? &o->sabotage.read
+                      : strcmp(value, "lost") == 0  ? &o->sabotage.lost
+                      : strcmp(value, "stale") == 0 ? &o->sabotage.stale
+                                                    : NULL;
         if (which != NULL) *which = true;
         return which != NULL;
     }

@@ -6,17 +6,13 @@ bool recorder_open(struct recorder *r, const char *path, struct env *env)
     return r->out != NULL;
 }
 
-void recorder_event(struct recorder *r, int64_t process, enum history_type type, enum history_f f, const char *key,
-                    json_t *value)
+void recorder_event(struct recorder *r, const struct history_event *e, json_t *value)
 {
-    struct history_event e = {.process = process,
-                              .type = type,
-                              .f = f,
-                              .key = key,
-                              .value = value,
-                              .time_ns = env_now_ns(r->env) - r->start_ns};
-    history_write_json(r->out, r->index++, &e);
-    r->counts[type]++;
+    struct history_event now = *e;
+    now.value = value;
+    now.time_ns = env_now_ns(r->env) - r->start_ns;
+    history_write_json(r->out, r->index++, &now);
+    r->counts[e->type]++;
     json_decref(value);
 }
 

@@ -19,10 +19,11 @@ enum { RUN_FAILURES_MAX = 8,
 
 /* The harness tests itself: with these a run must be reported as failed. */
 struct sabotage {
-    bool cut;  /* cuts drop nothing */
-    bool node; /* a node crashes that nobody told to */
-    bool read; /* one read is recorded with a value that nobody wrote */
-    bool lost; /* a key is deleted behind everybody's back, between the final reads and the scan */
+    bool cut;   /* cuts drop nothing */
+    bool node;  /* a node crashes that nobody told to */
+    bool read;  /* one read is recorded with a value that nobody wrote */
+    bool lost;  /* a key is deleted behind everybody's back, between the final reads and the scan */
+    bool stale; /* reads of level bounded see every key as it was before anybody wrote it */
 };
 
 struct run_options {

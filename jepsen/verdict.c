@@ -103,6 +103,14 @@ static json_t *errors_json(const struct run *r)
     return map;
 }
 
+static json_t *reads_json(const struct run *r)
+{
+    json_t *map = json_object();
+    for (uint32_t i = 0; i < sizeof r->recorder.reads / sizeof r->recorder.reads[0]; i++)
+        json_object_set_new(map, kv_level_text((enum kv_level)i), json_integer((json_int_t)r->recorder.reads[i]));
+    return map;
+}
+
 static void replay_text(const struct run *r, char *out, size_t size)
 {
     const struct run_options *o = &r->options;
@@ -129,7 +137,8 @@ static bool result_write(const struct run *r, const struct summary *s, const cha
                   (json_int_t)r->heal_ns, "end_ns", (json_int_t)r->end_ns);
     bool good = j != NULL && numbers != NULL && json_object_update(j, numbers) == 0 &&
                 json_object_set_new(j, "faults", faults_json(r)) == 0 &&
-                json_object_set_new(j, "errors", errors_json(r)) == 0 && json_dump_file(j, path, JSON_INDENT(1)) == 0;
+                json_object_set_new(j, "errors", errors_json(r)) == 0 && json_object_set_new(j, "reads", reads_json(r)) == 0 &&
+                json_dump_file(j, path, JSON_INDENT(1)) == 0;
     json_decref(numbers);
     json_decref(j);
     return good;

@@ -63,10 +63,15 @@ static uint64_t slack_ns(const struct run *r, uint64_t ms)
     return KV_MS(nemesis_moves_clocks(r->options.nemesis) ? EXPIRY_CLOCK_SLACK_MS : ms);
 }
 
+static void expiry_record(struct expiry *x, enum history_type type)
+{
+    recorder_event(&x->run->recorder, &(struct history_event){.process = x->process, .type = type, .f = HISTORY_CAS, .key = x->op.key}, op_value(&x->op));
+}
+
 static void expiry_may_be(struct expiry *x)
 {
     x->is_begun = true;
-    recorder_event(&x->run->recorder, x->process, HISTORY_INVOKE, HISTORY_CAS, x->op.key, op_value(&x->op));
+    expiry_record(x, HISTORY_INVOKE);
 }
 
 /* Before each answer is recorded: a timer may be late, and what the answer shows must not come first. */
@@ -85,7 +90,7 @@ static void expiry_fire(struct env_timer *t)
     if (x->written_ns == 0) return; /* expiry_written() goes on from here */
     uint64_t due_ns = x->written_ns + KV_MS(x->op.ttl_ms) + slack_ns(r, EXPIRY_LATE_MS), now_ns = env_now_ns(r->env);
     if (now_ns >= due_ns)
-        recorder_event(&r->recorder, x->process, HISTORY_OK, HISTORY_CAS, x->op.key, op_value(&x->op));
+        expiry_record(x, HISTORY_OK);
     else r->env->ops->timer_start(r->env, t, due_ns - now_ns);
 }
 
@@ -131,11 +136,19 @@ static void expiries_free(struct run *r)
 
 /* ---- one operation ---- */
 
+/* `stale_ms`: asked for, or claimed, counted by another clock, which may run a little faster. */
+static void record(struct worker *w, enum history_type type, uint32_t stale_ms, json_t *value)
+{
+    static const enum history_level levels[] = {HISTORY_STRONG, HISTORY_STRONG, HISTORY_BOUNDED, HISTORY_ANY};
+    recorder_event(&w->run->recorder,
+                   &(struct history_event){.process = w->process, .type = type, .f = w->op.f, .key = w->op.key, .level = levels[w->op.level], .stale_ms = stale_ms + stale_ms / 100 + 1},
+                   value);
+}
+
 static void ask(struct worker *w)
 {
-    struct run *r = w->run;
     w->is_asking = true;
-    recorder_event(&r->recorder, w->process, HISTORY_INVOKE, w->op.f, w->op.key, op_value(&w->op));
+    record(w, HISTORY_INVOKE, w->op.bounded_ms, op_value(&w->op));
     if (w->op.ttl_ms != 0) expiry_begin(w);
     w->door->ask(w);
 }
@@ -178,7 +191,8 @@ static json_t *completion_value(const struct worker *w, const struct answer *a)
     const struct op *op = &w->op;
     if (a->outcome != HISTORY_OK) return op_value(op);
     if (w->run->options.sabotage.read && w->is_reading_final && w->final_next == 0) return json_integer(-1);
-    if (op->f == HISTORY_READ) return shape_value(w->run->plan.workload->shape, a->bytes, a->is_null);
+    bool was_empty = a->is_null || (w->run->options.sabotage.stale && op->level == KV_LEVEL_BOUNDED);
+    if (op->f == HISTORY_READ) return shape_value(w->run->plan.workload->shape, a->bytes, was_empty);
     if (op->f == HISTORY_INCR && op->wants_result && a->has_result)
         return json_pack("[I,I]", (json_int_t)op->value, (json_int_t)a->result);
     return op_value(op);
@@ -210,7 +224,8 @@ void worker_answer(struct worker *w, const struct answer *a)
                  (int)(a->bytes.size < 80 ? a->bytes.size : 80), (const char *)a->bytes.data);
         value = json_null();
     }
-    recorder_event(&r->recorder, w->process, a->outcome, w->op.f, w->op.key, value);
+    record(w, a->outcome, a->stale_ms, value);
+    if (a->outcome == HISTORY_OK && w->op.f == HISTORY_READ) r->recorder.reads[w->op.level]++;
     if (a->error != NULL) recorder_error(&r->recorder, a->error);
     if (a->outcome == HISTORY_INFO) w->process = process_new(r);
     if (a->outcome == HISTORY_OK && r->plan.workload->shape == SHAPE_NUMBER) learn(w, a);

@@ -8,7 +8,9 @@
  * The run has two parts for it: plan_next() until told to stop, then the final reads: every key
  * once through every door in use, asked again until answered. */
 struct run;
-enum doors { DOORS_RESP, DOORS_NATIVE, DOORS_MIXED };
+enum doors { DOORS_RESP,
+             DOORS_NATIVE,
+             DOORS_MIXED };
 enum { WORKER_TIMEOUT_MS = 3000 };
 
 struct answer {                /* what a door made of a reply */
@@ -18,6 +20,7 @@ struct answer {                /* what a door made of a reply */
     bool has_result;       /* INCR: */
     int64_t result;
     struct kv_version version; /* native */
+    uint32_t stale_ms;         /* READ of level BOUNDED: how old it may be, as the reply claims */
     const char *error;         /* of FAIL and INFO; NULL: none worth telling (a condition did not hold) */
 };
 

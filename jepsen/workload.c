@@ -4,7 +4,10 @@
 #include "client/base/text.h"
 #include <stdio.h>
 
-enum { TTL_MS_MIN = 300, TTL_MS_SPAN = 900, TTL_WATCH_MS = 1500, ID_BLOCK = 10 };
+enum { TTL_MS_MIN = 300,
+       TTL_MS_SPAN = 900,
+       TTL_WATCH_MS = 1500,
+       ID_BLOCK = 10 };
 
 static uint64_t below(struct chooser *ch, uint64_t n)
 {
@@ -41,10 +44,19 @@ static struct op *script_add(struct plan *p, struct chooser *ch, enum history_f 
     return op;
 }
 
+/* A client of libkv may ask any replica: half of its reads at one of the other levels. */
+static void read_add(struct plan *p, struct chooser *ch, uint32_t lane)
+{
+    struct op *op = script_add(p, ch, HISTORY_READ, lane);
+    if (!ch->native || below(ch, 2) == 0) return;
+    op->level = KV_LEVEL_LEASE + (enum kv_level)below(ch, 3);
+    if (op->level == KV_LEVEL_BOUNDED) op->bounded_ms = UINT32_C(50) << below(ch, 4);
+}
+
 static void choose_register(struct plan *p, struct chooser *ch)
 {
     uint32_t lane = lane_choose(p, ch);
-    if (below(ch, 2) == 0) script_add(p, ch, HISTORY_READ, lane);
+    if (below(ch, 2) == 0) read_add(p, ch, lane);
     else script_add(p, ch, HISTORY_WRITE, lane)->value = p->lanes[lane].next_value++;
 }
 
@@ -76,7 +88,7 @@ static void choose_cas(struct plan *p, struct chooser *ch)
 static void choose_set(struct plan *p, struct chooser *ch)
 {
     uint32_t lane = lane_choose(p, ch);
-    if (below(ch, 4) == 0) script_add(p, ch, HISTORY_READ, lane);
+    if (below(ch, 4) == 0) read_add(p, ch, lane);
     else script_add(p, ch, HISTORY_ADD, lane)->value = p->lanes[lane].next_value++;
 }
 
@@ -136,9 +148,9 @@ static void choose_ids(struct plan *p, struct chooser *ch)
 }
 
 static const struct workload workloads[] = {
-    {"register", "reads and writes", SHAPE_NUMBER, 400, choose_register},
+    {"register", "reads, of libkv at all levels, and writes", SHAPE_NUMBER, 400, choose_register},
     {"cas", "reads, writes, compare-and-set, put if absent, delete by version", SHAPE_NUMBER, 120, choose_cas},
-    {"set", "SETBIT of elements, each once; reads of the whole", SHAPE_BITS, 300, choose_set},
+    {"set", "SETBIT of elements, each once; reads of the whole, of libkv at all levels", SHAPE_BITS, 300, choose_set},
     {"counter", "increments and reads", SHAPE_NUMBER, 250, choose_counter},
     {"append", "appends to a list, reads of the whole", SHAPE_LIST, 250, choose_append},
     {"sequential", "pairs over two partitions, written in order and read in reverse", SHAPE_NUMBER, 200,
@@ -221,7 +233,9 @@ void plan_key(const struct plan *p, uint32_t i, char key[KEY_BYTES])
     if (has_pairs(p)) i /= 2;
     uint32_t lane = 0;
     while (i >= p->lanes[lane].generation) i -= p->lanes[lane++].generation;
-    key_make(p, is_b ? (lane + 1) % LANES : lane, i + 1, !has_pairs(p) ? "" : is_b ? "b" : "a", key);
+    key_make(p, is_b ? (lane + 1) % LANES : lane, i + 1, !has_pairs(p) ? "" : is_b ? "b"
+                                                                                   : "a",
+             key);
 }
 
 /* ---- values ---- */

@@ -9,12 +9,18 @@
  * search of the checker short. All choices follow from the run's seed.
  *
  * The values a history shows are those of tools/check: numbers, lists of numbers, null. */
-enum { LANES = 4, KEY_BYTES = 40, SCRIPT_MAX = 2 };
-enum shape { SHAPE_NUMBER, SHAPE_BITS, SHAPE_LIST }; /* how a value's bytes are read */
+enum { LANES = 4,
+       KEY_BYTES = 40,
+       SCRIPT_MAX = 2 };
+enum shape { SHAPE_NUMBER,
+             SHAPE_BITS,
+             SHAPE_LIST }; /* how a value's bytes are read */
 
 struct op {
     enum history_f f;
     char key[KEY_BYTES];
+    enum kv_level level;           /* READ */
+    uint32_t bounded_ms;           /* of level BOUNDED: asked for */
     int64_t value;                 /* WRITE, ADD, APPEND, new one of CAS; delta of INCR */
     bool old_is_null, new_is_null; /* CAS */
     int64_t old;                   /* CAS */

@@ -16,9 +16,9 @@
  *   writes    Entries behind the split carry the old range epoch and do nothing (R12); their requests go again,
  *             with the arguments that the entries kept.
  *   order     A child begins with what the parent's line of writes owed: held while an earlier write of
- *             that line is parked, under way (request.c), or on its way back from behind the split.
+ *             that line is parked, under way (request_route.c), or on its way back from behind the split.
  *   votes     A replica whose birth is to be applied again after a restart is unborn until then: its log
- *             says how it voted (store_group.c). */
+ *             says how it voted (store_recover.c). */
 enum { YOUNG_MS = 5000,
        AGAIN_MS = 20 };
 

@@ -41,6 +41,7 @@ static void node_see(const struct worker *w, const struct nodes_entry *node, uin
     uint64_t gone_ns = node->id == w->node_id || node->state == KV_NODE_REMOVED ? 0 : peer_gone_ns(w->peers, node->id, now_ns);
     *out = (struct placement_node){.id = node->id,
                                    .zone = zone_of(w, node, at),
+                                   .is_away = gone_ns > 0 || node->state == KV_NODE_REMOVED,
                                    .may_take = gone_ns == 0 && node->state == KV_NODE_UP && !peer_is_full(w->peers, node->id),
                                    .lacks = lacks_of(node),
                                    .must_leave = leaves || gone_ns >= w->config->coordinator_dead};
@@ -62,15 +63,26 @@ static uint32_t wanted(const struct worker *w, uint32_t keyspace, uint32_t left)
     return replicas < left ? replicas : left;
 }
 
-/* Those that its keyspace names, by the numbers of zone_of(). */
+/* Those that its keyspace names, by the numbers of zone_of(); none, if no node is in any of them. */
 static uint64_t zones_of(const struct worker *w, const struct kv_keyspace *k)
 {
     uint64_t zones = 0;
     const struct nodes_entry *n;
-    for (uint32_t z = 0; k != NULL && z < k->zone_count; z++)
+    for (uint32_t z = 0; z < k->zone_count; z++)
         for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) /* KV_NODES_MAX of them at most */
             if (kv_slice_eq(kv_str(n->zone), k->zones[z])) zones |= UINT64_C(1) << zone_of(w, n, i);
     return zones;
+}
+
+/* Of its voters those on nodes that may have them for good. */
+static uint32_t placed(const struct worker *w, uint32_t partition, const struct placement_partition *p)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        const struct nodes_entry *n = nodes_find(w, p->nodes[i]);
+        count += n != NULL && n->state != KV_NODE_REMOVED && nodes_may_hold(w, n->id, partition);
+    }
+    return count;
 }
 
 /* Busy: somebody is at it, or nobody could be asked. Where an alteration is paused its replicas are right as they are. */
@@ -86,9 +98,11 @@ static void partition_see(const struct worker *w, const struct partition *p, con
     }
     bool is_paused = k != NULL && jobs_is_paused(w, KV_JOB_ALTER, k->id);
     out->wanted = is_paused ? out->count : wanted(w, d->keyspace, left_of[role]);
-    bool is_declared = k != NULL && k->replicas != 0; /* of `default` those that came by hand stay */
-    if (!is_declared && out->wanted < out->count) out->wanted = out->count;
-    out->zones = is_paused ? 0 : zones_of(w, k);
+    bool is_declared = k != NULL && k->replicas != 0;
+    uint32_t own = is_declared ? 0 : placed(w, p->id, out); /* of `default` those that came by hand stay */
+    if (out->wanted < own) out->wanted = own;
+    out->is_zoned = !is_paused && k != NULL && k->zone_count > 0;
+    if (out->is_zoned) out->zones = zones_of(w, k);
 }
 
 static void answered(struct request *r, const struct kv_reply *reply)

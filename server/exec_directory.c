@@ -1,19 +1,17 @@
-#include "server/exec_directory.h"
+#include "server/exec_directory_impl.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "server/exec_impl.h"
 #include "server/exec_jobs.h"
 #include "server/exec_nodes.h"
 
-/* Keyspaces: KSCREATE KSDROP KSALTER KSLIST KSSHOW, as pure functions of partition 0's rows and its
+/* Keyspaces: KSCREATE KSDROP KSLIST KSSHOW, as pure functions of partition 0's rows and its
  * descriptor like all commands (R7, R12). A creation is one entry: its rows, and the partitions that are
  * born by it. What the command says is checked before anything is read, so that exec_check() refuses
  * it too; what the rows say is checked behind that. */
-enum { REPLICAS_DEFAULT = 3,
-       WANTED_BYTES_MAX = 1 << 20 };
+enum { REPLICAS_DEFAULT = 3 };
 
 static_assert((int)KV_REPLICAS_MAX == (int)DESCRIPTOR_REPLICAS_MAX, "a place fits a row");
 
@@ -44,15 +42,9 @@ bool exec_names_next(struct kv_slice *names, struct kv_slice *name)
     return true;
 }
 
-static int shown(struct kv_slice s)
-{
-    return (int)(s.size < 32 ? s.size : 32);
-}
-#define SHOWN(s) shown(s), (s).size == 0 ? "" : (const char *)(s).data
-
 /* ---- what is wanted ---- */
 
-static bool check_name(struct exec *x, const char *what, struct kv_slice name)
+bool directory_check_name(struct exec *x, const char *what, struct kv_slice name)
 {
     if (kv_name_is_valid(name)) return true;
     return exec_deny(x, KV_BAD_ARGUMENT, "%s '%.*s' is no name: a letter, then letters, digits, - _ . up to %d bytes", what,
@@ -92,7 +84,7 @@ static bool check_range(struct exec *x, struct kv_keyspace *k)
 static bool check_group(struct exec *x, const struct kv_keyspace *k, uint32_t at)
 {
     const struct kv_label_group *g = &k->groups[at];
-    if (!check_name(x, "group", g->name)) return false;
+    if (!directory_check_name(x, "group", g->name)) return false;
     for (uint32_t i = 0; i < at; i++)
         if (kv_slice_eq(k->groups[i].name, g->name))
             return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' is given twice; next: one list of all its labels", SHOWN(g->name));
@@ -107,7 +99,7 @@ static bool check_group(struct exec *x, const struct kv_keyspace *k, uint32_t at
     return true;
 }
 
-static bool check_list(struct exec *x, struct kv_keyspace *k)
+bool directory_check_list(struct exec *x, struct kv_keyspace *k)
 {
     bool has_default = k->default_group.size == 0;
     if (k->split_count > 0) return exec_deny(x, KV_BAD_ARGUMENT, "a list keyspace has groups of labels, no split keys");
@@ -125,7 +117,7 @@ static bool check_list(struct exec *x, struct kv_keyspace *k)
 }
 
 /* A label that is listed twice: the rule's are sorted. */
-static bool refuse_twice(struct exec *x, const struct kv_keyspace *k)
+bool directory_refuse_twice(struct exec *x, const struct kv_keyspace *k)
 {
     for (uint32_t i = 1; i < k->rule.label_count; i++)
         if (kv_slice_eq(k->rule.labels[i - 1].text, k->rule.labels[i].text))
@@ -135,9 +127,9 @@ static bool refuse_twice(struct exec *x, const struct kv_keyspace *k)
 
 static bool wanted(struct exec *x, const struct kv_slice *a, struct kv_arena *arena, struct kv_keyspace *k)
 {
-    if (!check_name(x, "keyspace", a[0])) return false;
-    enum kv_err err = a[1].size > WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, k);
-    if (err == KV_CONFLICT) return refuse_twice(x, k);
+    if (!directory_check_name(x, "keyspace", a[0])) return false;
+    enum kv_err err = a[1].size > DIRECTORY_WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, k);
+    if (err == KV_CONFLICT) return directory_refuse_twice(x, k);
     if (err == KV_TOO_BIG)
         return exec_deny(x, KV_BAD_ARGUMENT, "over a limit: %d partitions, %d labels, %d bytes a label, %d a name, %d a split key",
                          KV_KEYSPACE_PARTITIONS_MAX, KV_LABELS_MAX, KV_LABEL_BYTES_MAX, KV_NAME_BYTES_MAX, KV_USER_KEY_BYTES_MAX);
@@ -150,7 +142,7 @@ static bool wanted(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
     switch (k->kind) {
     case KV_KEY_HASH: return check_hash(x, k);
     case KV_KEY_RANGE: return check_range(x, k);
-    case KV_KEY_LIST: return check_list(x, k);
+    case KV_KEY_LIST: return directory_check_list(x, k);
     }
     return exec_deny(x, KV_BAD_ARGUMENT, "unknown kind");
 }
@@ -183,7 +175,7 @@ static bool put_number(struct exec *x, const char *row, uint32_t v)
 }
 
 /* The names without `leave` and, at the end, with `add`; either may be empty. */
-static bool put_names(struct exec *x, struct kv_slice names, struct kv_slice leave, struct kv_slice add)
+bool directory_put_names(struct exec *x, struct kv_slice names, struct kv_slice leave, struct kv_slice add)
 {
     struct kv_buf text = {0};
     struct kv_slice name = {0};
@@ -202,7 +194,7 @@ static bool put_names(struct exec *x, struct kv_slice names, struct kv_slice lea
     return ok;
 }
 
-static void reply_keyspace(struct exec *x, const struct kv_keyspace *k)
+void directory_reply(struct exec *x, const struct kv_keyspace *k)
 {
     struct kv_buf bytes = {0};
     kv_keyspace_encode(k, &bytes);
@@ -365,9 +357,9 @@ static void create(struct exec *x, const struct kv_slice *a, struct kv_arena *ar
     else exec_put(x, &e.key, kv_buf_slice(&bytes), 0, 0);
     put_number(x, EXEC_ROW_KEYSPACE, k.id + 1);
     put_number(x, EXEC_ROW_PARTITION, given + k.partitions);
-    put_names(x, text, kv_slice(NULL, 0), k.name);
+    directory_put_names(x, text, kv_slice(NULL, 0), k.name);
     kv_buf_free(&bytes);
-    reply_keyspace(x, &k);
+    directory_reply(x, &k);
 }
 
 void exec_kscreate(struct exec *x, const struct kv_slice *a, uint32_t n)
@@ -406,12 +398,12 @@ const struct exec_place *exec_place_read(const struct descriptor *d, struct exec
 
 /* ---- the others ---- */
 
-/* The live row of a keyspace. */
-static bool load_keyspace(struct exec *x, struct kv_slice name, struct exec_entry *e)
+/* The live row of a keyspace; of `default` perhaps none. */
+bool directory_load(struct exec *x, struct kv_slice name, struct exec_entry *e)
 {
     uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
-    if (!check_name(x, "keyspace", name) || !exec_load(x, exec_keyspace_row(name, row), e) || !is_place(x)) return false;
-    return e->live || exec_deny(x, KV_NO_KEYSPACE, "'%.*s'", SHOWN(name));
+    if (!directory_check_name(x, "keyspace", name) || !exec_load(x, exec_keyspace_row(name, row), e) || !is_place(x)) return false;
+    return e->live || kv_slice_eq(name, exec_keyspace_default.name) || exec_deny(x, KV_NO_KEYSPACE, "'%.*s'", SHOWN(name));
 }
 
 /* Jobs of the keyspace: the coordinator's end with it; those that somebody asked for forbid it, unless `force`. */
@@ -449,7 +441,7 @@ static void drop(struct exec *x, const struct kv_slice *a, uint32_t n, struct kv
         exec_deny(x, KV_BAD_ARGUMENT, "KSDROP name [JOB | FORCE]");
         return;
     }
-    if (!load_keyspace(x, a[0], &e) || !exec_load(x, kv_str(EXEC_ROW_NAMES), &names)) return;
+    if (!directory_load(x, a[0], &e) || !exec_load(x, kv_str(EXEC_ROW_NAMES), &names)) return;
     if (kv_keyspace_decode(e.value.payload, arena, &k) != KV_OK) {
         x->failed = KV_CORRUPT;
         return;
@@ -461,7 +453,7 @@ static void drop(struct exec *x, const struct kv_slice *a, uint32_t n, struct kv
     if (!end_jobs(x, &b, k.id, force, arena) || (n == 2 && !exec_job_open(x, &b, &j))) return;
     if ((n == 2 || b.open_count != open_before) && !exec_board_put(x, &b)) return;
     exec_delete(x, &e.key);
-    put_names(x, names.live ? names.value.payload : kv_slice(NULL, 0), a[0], kv_slice(NULL, 0));
+    directory_put_names(x, names.live ? names.value.payload : kv_slice(NULL, 0), a[0], kv_slice(NULL, 0));
     resp_put_bulk(x->reply, e.value.payload);
 }
 
@@ -472,173 +464,10 @@ void exec_ksdrop(struct exec *x, const struct kv_slice *a, uint32_t n)
     kv_arena_free(&arena);
 }
 
-/* ---- alterations ---- */
-
-/* The list is the same, and as of this entry: all nodes read its rows again. */
-static bool touch_names(struct exec *x)
+static void show(struct exec *x, const struct exec_entry *e)
 {
-    struct exec_entry names;
-    return exec_load(x, kv_str(EXEC_ROW_NAMES), &names) &&
-           put_names(x, names.live ? names.value.payload : kv_slice(NULL, 0), kv_slice(NULL, 0), kv_slice(NULL, 0));
-}
-
-bool exec_keyspace_restore(struct exec *x, struct kv_slice name, struct kv_slice row)
-{
-    struct exec_entry e;
-    uint8_t key[EXEC_ROW_NAME_BYTES_MAX];
-    if (!exec_load(x, exec_keyspace_row(name, key), &e)) return false;
-    return !e.live || (exec_put(x, &e.key, row, 0, 0) && touch_names(x));
-}
-
-static bool check_zones(struct exec *x, const struct kv_keyspace *k)
-{
-    for (uint32_t i = 0; i < k->zone_count; i++) {
-        if (!check_name(x, "zone", k->zones[i])) return false;
-        for (uint32_t n = 0; n < i; n++)
-            if (kv_slice_eq(k->zones[n], k->zones[i])) return exec_deny(x, KV_BAD_ARGUMENT, "zone '%.*s' is given twice", SHOWN(k->zones[i]));
-    }
-    return true;
-}
-
-static const struct kv_label *label_of(const struct kv_label_group *g, struct kv_slice text)
-{
-    for (uint32_t i = 0; i < g->label_count; i++)
-        if (kv_slice_eq(g->labels[i].text, text)) return &g->labels[i];
-    return NULL;
-}
-
-static const struct kv_label_group *group_of(const struct kv_keyspace *k, struct kv_slice name)
-{
-    for (uint32_t i = 0; i < k->group_count; i++)
-        if (kv_slice_eq(k->groups[i].name, name)) return &k->groups[i];
-    return NULL;
-}
-
-/* No label leaves its group: its keys would have no place. */
-static bool keeps_labels(struct exec *x, const struct kv_keyspace *old, const struct kv_keyspace *k)
-{
-    for (uint32_t i = 0; i < old->group_count; i++) {
-        const struct kv_label_group *g = &old->groups[i], *same = group_of(k, g->name);
-        if (same == NULL) return exec_deny(x, KV_BAD_ARGUMENT, "group '%.*s' cannot be taken away; next: keep it", SHOWN(g->name));
-        for (uint32_t n = 0; n < g->label_count; n++)
-            if (label_of(same, g->labels[n].text) == NULL)
-                return exec_deny(x, KV_BAD_ARGUMENT, "label '%.*s' cannot leave group '%.*s': its keys would have no place; next: keep it",
-                                 SHOWN(g->labels[n].text), SHOWN(g->name));
-    }
-    return true;
-}
-
-/* Old labels keep their numbers, new ones get those behind: so they lie in the last partition, group by group. */
-static bool number_new(struct exec *x, const struct kv_keyspace *old, struct kv_keyspace *k, struct kv_arena *arena, bool *grows)
-{
-    uint32_t next = old->rule.label_count + old->rule.has_rest;
-    *grows = false;
-    for (uint32_t i = 0; i < k->group_count; i++) {
-        const struct kv_label_group *g = &k->groups[i], *before = group_of(old, g->name);
-        for (uint32_t n = 0; n < g->label_count; n++) {
-            const struct kv_label *was = before == NULL ? NULL : label_of(before, g->labels[n].text);
-            *grows = *grows || was == NULL;
-            g->labels[n].bucket = was != NULL ? was->bucket : (uint16_t)next++;
-        }
-    }
-    if (*grows && old->rule.has_rest)
-        return exec_deny(x, KV_CONDITION, "labels that nobody listed live in group '%.*s', and may have keys there; next: create another keyspace, export and import",
-                         SHOWN(old->default_group));
-    k->rest = old->rest;
-    if (kv_keyspace_rule(k, arena) == KV_OK) return true;
-    x->failed = KV_IO; /* duplicates were refused before: memory */
-    return false;
-}
-
-static bool check_groups(struct exec *x, const struct kv_keyspace *old, struct kv_keyspace *k, struct kv_arena *arena, bool *grows)
-{
-    *grows = false;
-    if (old->kind != KV_KEY_LIST) return true;
-    uint32_t partitions = k->partitions; /* as they were at creation */
-    if (k->delimiter != old->delimiter || !kv_slice_eq(k->default_group, old->default_group))
-        return exec_deny(x, KV_BAD_ARGUMENT, "neither delimiter nor default group can change; next: create another keyspace, export and import");
-    if (!check_list(x, k) || !keeps_labels(x, old, k)) return false;
-    k->partitions = partitions;
-    return number_new(x, old, k, arena, grows);
-}
-
-/* What of it cannot change is refused by name. */
-static bool check_alter(struct exec *x, const struct kv_keyspace *old, const struct kv_keyspace *k)
-{
-    uint32_t nodes;
-    if (old->kind != k->kind)
-        return exec_deny(x, KV_BAD_ARGUMENT, "'%.*s' is a %s keyspace and cannot become a %s one; next: create another, export and import",
-                         SHOWN(old->name), kv_key_kind_text(old->kind), kv_key_kind_text(k->kind));
-    if (old->id != k->id) return exec_deny(x, KV_CONDITION, "'%.*s' is another keyspace by now; next: kvctl keyspace show it", SHOWN(old->name));
-    if (k->replicas == 0) return exec_deny(x, KV_BAD_ARGUMENT, "a keyspace has at least one replica");
-    if (!exec_nodes_in(x, k->zones, k->zone_count, &nodes)) return false;
-    if (k->replicas > nodes && k->zone_count == 0)
-        return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes, the cluster has %u; next: --replicas %u, or add nodes", k->replicas, k->replicas, nodes,
-                         nodes);
-    if (k->replicas > nodes)
-        return exec_deny(x, KV_CONDITION, "%u replicas need %u nodes, these zones have %u; next: fewer --replicas, or more --zones", k->replicas, k->replicas,
-                         nodes);
-    return true;
-}
-
-/* The job that an earlier alteration left ends here: what is wanted now is what the row says. */
-static bool supersede(struct exec *x, struct exec_board *b, uint32_t keyspace, struct kv_arena *arena)
-{
-    uint64_t id;
-    struct kv_job j;
-    if (!exec_job_on(x, 'k', keyspace, &id)) return false;
-    if (id == 0) return true;
-    if (!exec_job_load(x, id, arena, &j)) return false;
-    j.note = kv_str("altered again");
-    return exec_job_end(x, b, &j, KV_JOB_CANCELLED);
-}
-
-static void alter(struct exec *x, const struct kv_slice *a, struct kv_arena *arena)
-{
-    struct exec_entry e;
-    struct kv_keyspace old, k;
-    struct exec_board b;
-    if (!check_name(x, "keyspace", a[0])) return;
-    enum kv_err err = a[1].size > WANTED_BYTES_MAX ? KV_TOO_BIG : kv_keyspace_decode(a[1], arena, &k);
-    if (err != KV_OK) {
-        if (err == KV_CONFLICT) refuse_twice(x, &k);
-        else exec_deny(x, KV_BAD_ARGUMENT, "the keyspace's description does not parse, or is over a limit: %d labels, %d bytes a label", KV_LABELS_MAX, KV_LABEL_BYTES_MAX);
-        return;
-    }
-    if (kv_slice_eq(a[0], exec_keyspace_default.name)) {
-        exec_deny(x, KV_CONDITION, "replicas of `default` are as the configuration of the nodes says (cluster.replicas); next: alter another keyspace");
-        return;
-    }
-    if (!check_zones(x, &k) || !load_keyspace(x, a[0], &e)) return;
-    if (kv_keyspace_decode(e.value.payload, arena, &old) != KV_OK) {
-        x->failed = KV_CORRUPT;
-        return;
-    }
-    struct kv_job j = {.kind = KV_JOB_ALTER, .keyspace = old.id, .name = old.name, .before = e.value.payload, .unit = kv_str("partitions"), .reason = kv_str("asked for")};
-    struct kv_buf now = {0}, then = {0};
-    bool grows;
-    if (!check_alter(x, &old, &k) || !check_groups(x, &old, &k, arena, &grows) || !exec_board_load(x, &b) || !supersede(x, &b, old.id, arena)) return;
-    struct kv_keyspace next = old;
-    next.replicas = k.replicas;
-    next.zone_count = k.zone_count;
-    memcpy(next.zones, k.zones, sizeof next.zones);
-    kv_keyspace_encode(&next, &now);
-    next.groups = k.groups;
-    next.group_count = k.group_count;
-    kv_keyspace_encode(&next, &then);
-    if (grows) j.after = kv_buf_slice(&then); /* whoever knew the labels before their partition does would be refused there */
-    if (now.failed || then.failed) x->failed = KV_IO;
-    else if (exec_job_open(x, &b, &j) && exec_board_put(x, &b) && exec_put(x, &e.key, kv_buf_slice(&now), 0, 0) && touch_names(x)) reply_keyspace(x, &next);
-    kv_buf_free(&now);
-    kv_buf_free(&then);
-}
-
-void exec_ksalter(struct exec *x, const struct kv_slice *a, uint32_t n)
-{
-    (void)n;
-    struct kv_arena arena = {0};
-    alter(x, a, &arena);
-    kv_arena_free(&arena);
+    if (e->live) resp_put_bulk(x->reply, e->value.payload);
+    else directory_reply(x, &exec_keyspace_default);
 }
 
 void exec_kslist(struct exec *x, const struct kv_slice *a, uint32_t n)
@@ -648,12 +477,12 @@ void exec_kslist(struct exec *x, const struct kv_slice *a, uint32_t n)
     struct exec_entry names, e;
     struct kv_slice rest = {0}, name = {0}, all;
     size_t count = 1;
-    if (!exec_load(x, kv_str(EXEC_ROW_NAMES), &names) || !is_place(x)) return;
+    if (!exec_load(x, kv_str(EXEC_ROW_NAMES), &names) || !directory_load(x, exec_keyspace_default.name, &e)) return;
     if (names.live) rest = names.value.payload;
     all = rest;
     while (exec_names_next(&rest, &name)) count++;
     resp_put_array(x->reply, count);
-    reply_keyspace(x, &exec_keyspace_default);
+    show(x, &e);
     while (exec_names_next(&all, &name)) {
         uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
         if (!exec_load(x, exec_keyspace_row(name, row), &e)) return;
@@ -669,9 +498,5 @@ void exec_ksshow(struct exec *x, const struct kv_slice *a, uint32_t n)
 {
     (void)n;
     struct exec_entry e;
-    if (kv_slice_eq(a[0], exec_keyspace_default.name)) {
-        reply_keyspace(x, &exec_keyspace_default);
-        return;
-    }
-    if (load_keyspace(x, a[0], &e)) resp_put_bulk(x->reply, e.value.payload);
+    if (directory_load(x, a[0], &e)) show(x, &e);
 }

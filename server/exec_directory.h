@@ -5,7 +5,7 @@
 
 /* What partition 0 knows of keyspaces, as rows of its own range keyspace, by user key:
  *
- *   k/NAME       an encoded Keyspace
+ *   k/NAME       an encoded Keyspace; k/default is there once that was altered
  *   a/keyspace   the next id, as digits; absent: EXEC_KEYSPACE_FIRST
  *   a/partition  how many partition ids were given out behind those of `default`; absent: none. Splits count too
  *   a/names      the names there are, each ended by a line feed, in order of their ids; the version of
@@ -30,6 +30,6 @@ bool exec_partition_list(const struct kv_keyspace *k, uint32_t at, struct kv_buf
 uint32_t exec_births_max(enum kv_op op, const struct kv_slice *args, uint32_t arg_count);
 /* The next name of a/names; false: no more. */
 bool exec_names_next(struct kv_slice *names, struct kv_slice *name);
-/* Keyspace `default`, which has no row: it is there from the first start on. */
+/* Keyspace `default` as it is until it is altered, without a row: it is there from the first start on. */
 extern const struct kv_keyspace exec_keyspace_default;
 #endif

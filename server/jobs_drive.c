@@ -170,6 +170,19 @@ static void ask_at(struct jobs *jobs, struct run *run, enum kv_op op, struct kv_
     run->again_ns = env_now_ns(jobs->w->env) + KV_MS(JOBS_AGAIN_MS);
 }
 
+/* The map shows the place as it was before the split or merge was planned, so where partitions begin there says nothing. True: the job waits to hear
+ * more, or, if nobody tells of it, has ended. */
+static bool is_behind(struct jobs *jobs, struct run *run, const struct kv_job *j, const struct descriptor *d, uint64_t now_ns)
+{
+    char note[JOBS_NOTE_BYTES];
+    if (d->range_epoch >= j->range_epoch || is_undone(j)) return false;
+    bool gives_up = has_led_for(jobs, now_ns, UNHEARD_S) && now_ns - run->claimed_ns > KV_SECONDS(UNHEARD_S);
+    (void)snprintf(note, sizeof note, "%s the partition there as of range epoch %u", gives_up ? "nobody tells of" : "waiting to hear of", j->range_epoch);
+    if (gives_up) jobs_end(jobs, run, j, j->automatic ? KV_JOB_CANCELLED : KV_JOB_FAILED, KV_NOT_FOUND, note);
+    else jobs_step(jobs, run, j, j->done, j->total, "steps", note);
+    return true;
+}
+
 static void cancel_at_rest(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
 {
     if (j->state == KV_JOB_CANCELLING && is_quiet(run, now_ns)) jobs_end(jobs, run, j, KV_JOB_CANCELLED, KV_OK, "");
@@ -180,10 +193,11 @@ static void drive_split(struct jobs *jobs, struct run *run, const struct kv_job 
     const struct partition *p = map_find(jobs->w, j->key);
     if (lacks_partition(jobs, run, j, p, now_ns)) return;
     const struct descriptor *d = map_descriptor(p);
-    if (begins_at(d, j->key)) {
+    if (is_behind(jobs, run, j, d, now_ns)) return;
+    if (begins_at(d, j->key) && d->range_epoch >= j->range_epoch) {
         struct kv_job s = *j;
         s.result = d->id;
-        bool was_so = run->fence == 1 && !run->has_asked;
+        bool was_so = d->range_epoch == j->range_epoch || (run->fence == 1 && !run->has_asked);
         if (was_so) jobs_end(jobs, run, j, KV_JOB_FAILED, KV_CONDITION, "a partition begins at that key already");
         else jobs_end(jobs, run, &s, KV_JOB_DONE, KV_OK, "");
     } else if (is_undone(j)) {
@@ -201,6 +215,7 @@ static void drive_merge(struct jobs *jobs, struct run *run, const struct kv_job 
     const struct partition *p = map_find(jobs->w, j->key);
     if (lacks_partition(jobs, run, j, p, now_ns)) return;
     const struct descriptor *d = map_descriptor(p);
+    if (is_behind(jobs, run, j, d, now_ns)) return;
     bool begins = begins_at(d, j->key), is_met = !begins && (run->has_asked || run->fence > 1) && d->range_epoch > j->range_epoch;
     if (is_met) {
         jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");
@@ -226,11 +241,24 @@ static bool holds(const struct descriptor *d, uint32_t node)
     return false;
 }
 
+static bool is_in_zones(const struct kv_slice *zones, uint32_t zone_count, const struct nodes_entry *n)
+{
+    for (uint32_t i = 0; n != NULL && i < zone_count; i++)
+        if (kv_slice_eq(kv_str(n->zone), zones[i])) return true;
+    return zone_count == 0;
+}
+
+static bool may_take(const struct nodes_entry *n, uint32_t partition)
+{
+    return n->state == KV_NODE_UP && kv_node_has(n->roles, nodes_role_for(partition));
+}
+
 static bool has_place(const struct worker *w, const struct descriptor *d)
 {
+    const struct kv_keyspace *k = keyspaces_find(w, d->keyspace);
     const struct nodes_entry *n;
     for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++)
-        if (n->state == KV_NODE_UP && kv_node_has(n->roles, nodes_role_for(d->id)) && !holds(d, n->id)) return true;
+        if (may_take(n, d->id) && !holds(d, n->id) && (k == NULL || is_in_zones(k->zones, k->zone_count, n))) return true;
     return false;
 }
 
@@ -262,6 +290,12 @@ bool jobs_refuse_drain(struct request *r)
     return true;
 }
 
+static bool is_zoned(const struct worker *w, const struct descriptor *d)
+{
+    const struct kv_keyspace *k = keyspaces_find(w, d->keyspace);
+    return k != NULL && k->zone_count > 0;
+}
+
 static void drive_drain(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
 {
     struct worker *w = jobs->w;
@@ -274,19 +308,11 @@ static void drive_drain(struct jobs *jobs, struct run *run, const struct kv_job 
         if (!holds(d, j->from)) continue;
         left++;
         if (has_place(w, d)) continue;
-        if (stuck++ == 0) (void)snprintf(note, sizeof note, "partition %u has no other node to go to; next: add a node, or kvctl node uncordon another", d->id);
+        if (stuck++ == 0) (void)snprintf(note, sizeof note, "partition %u has no other node %sto go to; next: add a node, or kvctl node uncordon another", d->id, is_zoned(w, d) ? "of its zones " : "");
     }
     uint64_t total = left > j->total ? left : j->total;
     if (left == 0) jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");
     else jobs_step(jobs, run, j, total - left, total, "replicas", note);
-}
-
-static bool is_in_zones(const struct worker *w, const struct kv_keyspace *k, uint32_t node)
-{
-    const struct nodes_entry *n = nodes_find(w, node);
-    for (uint32_t i = 0; n != NULL && i < k->zone_count; i++)
-        if (kv_slice_eq(kv_str(n->zone), k->zones[i])) return true;
-    return k->zone_count == 0;
 }
 
 /* ---- labels that a list keyspace gains ---- */
@@ -356,6 +382,35 @@ static bool has_labels(struct jobs *jobs, struct run *run, const struct kv_job *
     return has;
 }
 
+/* Nodes there that could have a replica now. */
+static uint32_t places(const struct worker *w, uint32_t partition, const struct kv_slice *zones, uint32_t zone_count)
+{
+    const struct nodes_entry *n;
+    uint32_t count = 0;
+    for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) {
+        bool is_away = n->id != w->node_id && !peer_connected(w->peers, n->id);
+        count += may_take(n, partition) && !is_away && is_in_zones(zones, zone_count, n);
+    }
+    return count;
+}
+
+/* Why its replicas cannot be as they are wanted; "": there are nodes for them. */
+static void lack_note(const struct worker *w, const struct kv_keyspace *k, char note[JOBS_NOTE_BYTES])
+{
+    enum { ROOM = 50 }; /* for the last words */
+    uint32_t count = places(w, k->first_partition, k->zones, k->zone_count);
+    note[0] = '\0';
+    if (count >= k->replicas) return;
+    size_t size = (size_t)snprintf(note, JOBS_NOTE_BYTES, "%u replicas need as many nodes;", k->replicas);
+    if (k->zone_count == 0) size += (size_t)snprintf(note + size, JOBS_NOTE_BYTES - size, " %u may take one", count);
+    for (uint32_t i = 0; i < k->zone_count; i++) {
+        struct kv_slice zone = k->zones[i];
+        if (size + zone.size + ROOM > JOBS_NOTE_BYTES) break;
+        size += (size_t)snprintf(note + size, JOBS_NOTE_BYTES - size, "%s %.*s has %u", i == 0 ? " zone" : ",", (int)zone.size, (const char *)zone.data, places(w, k->first_partition, &zone, 1));
+    }
+    (void)snprintf(note + size, JOBS_NOTE_BYTES - size, "; next: add nodes, or alter it again");
+}
+
 static void drive_alter(struct jobs *jobs, struct run *run, const struct kv_job *j, uint64_t now_ns)
 {
     struct worker *w = jobs->w;
@@ -369,10 +424,11 @@ static void drive_alter(struct jobs *jobs, struct run *run, const struct kv_job 
         if (d->keyspace != j->keyspace) continue;
         bool is_good = d->replica_count == k->replicas;
         for (uint32_t r = 0; is_good && r < d->replica_count; r++)
-            is_good = d->replicas[r].role == DESCRIPTOR_VOTER && is_in_zones(w, k, d->replicas[r].node);
+            is_good = d->replicas[r].role == DESCRIPTOR_VOTER && is_in_zones(k->zones, k->zone_count, nodes_find(w, d->replicas[r].node));
         total++;
         good += is_good;
     }
+    lack_note(w, k, note);
     if (!w->config->coordinator_enabled) (void)snprintf(note, sizeof note, "waiting for a coordinator: coordinator.enabled is off on node %u", w->node_id);
     if (!has_labels(jobs, run, j, now_ns)) return;
     if (good == total) jobs_end(jobs, run, j, KV_JOB_DONE, KV_OK, "");

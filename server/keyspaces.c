@@ -79,6 +79,10 @@ static enum kv_err rows_read(struct worker *w, struct keyspaces *into)
     into->list = kv_arena_alloc(&into->memory, count * sizeof *into->list);
     if (into->list == NULL) return KV_NO_SPACE;
     into->list[into->count++] = exec_keyspace_default;
+    uint8_t own[EXEC_ROW_NAME_BYTES_MAX];
+    err = row_read(w, exec_keyspace_row(exec_keyspace_default.name, own), &into->memory, &v);
+    if (err == KV_OK) err = kv_keyspace_decode(v.payload, &into->memory, &into->list[0]);
+    if (err != KV_OK && err != KV_NOT_FOUND) return err;
     for (rest = names.payload; exec_names_next(&rest, &name);) {
         uint8_t row[EXEC_ROW_NAME_BYTES_MAX];
         err = row_read(w, exec_keyspace_row(name, row), &into->memory, &v);
@@ -134,6 +138,12 @@ static bool reads_its_own(const struct worker *w)
     return g != NULL && g->applied > 0 && !g->installing && !g->rowless;
 }
 
+/* `default`, which all know until somebody alters it. */
+static bool is_as_ever(const struct kv_keyspace *k)
+{
+    return k->replicas == 0 && k->zone_count == 0;
+}
+
 void keyspaces_tell(struct worker *w, uint32_t node)
 {
     const struct keyspaces *k = w->keyspaces;
@@ -142,13 +152,13 @@ void keyspaces_tell(struct worker *w, uint32_t node)
     struct kv_slice *slices = calloc(k->count, sizeof *slices);
     struct peer_directory d = {.version = k->directory, .next = k->next_id, .keyspaces = slices};
     bool good = bytes != NULL && slices != NULL;
-    for (uint32_t i = 1; good && i < k->count; i++) { /* all know `default` */
+    for (uint32_t i = is_as_ever(&k->list[0]); good && i < k->count; i++) {
         kv_keyspace_encode(&k->list[i], &bytes[i]);
         good = !bytes[i].failed;
         slices[d.count++] = kv_buf_slice(&bytes[i]);
     }
     if (good) peers_send_directory(w->peers, node, &d); /* else again with the next change, or link */
-    for (uint32_t i = 1; bytes != NULL && i < k->count; i++) kv_buf_free(&bytes[i]);
+    for (uint32_t i = 0; bytes != NULL && i < k->count; i++) kv_buf_free(&bytes[i]);
     free(bytes);
     free(slices);
 }
@@ -162,7 +172,10 @@ void keyspaces_learn(struct worker *w, const struct peer_directory *d)
     if (good) fresh.list[fresh.count++] = exec_keyspace_default;
     for (uint32_t i = 0; good && i < d->count; i++) {
         struct kv_slice bytes = kv_arena_copy(&fresh.memory, d->keyspaces[i]);
-        good = bytes.data != NULL && kv_keyspace_decode(bytes, &fresh.memory, &fresh.list[fresh.count++]) == KV_OK;
+        struct kv_keyspace *next = &fresh.list[fresh.count];
+        good = bytes.data != NULL && kv_keyspace_decode(bytes, &fresh.memory, next) == KV_OK;
+        if (good && next->id == KV_KEYSPACE_DEFAULT) fresh.list[0] = *next;
+        else fresh.count++;
     }
     if (!good) {
         kv_arena_free(&fresh.memory);

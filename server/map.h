@@ -8,7 +8,7 @@
  * pair wins; a key is looked up where the range epoch is highest. Nothing of it is durable, and no answer depends on
  * it: a request that it sends astray is refused there and routed again. */
 
-/* A partition's writes are taken in the order they came, also those that have to wait or be sent again (request.c). */
+/* A partition's writes are taken in the order they came, also those that have to wait or be sent again (request_route.c). */
 struct line {
     bool is_held;           /* an earlier write is parked: later ones park behind it */
     bool is_refused;        /* one under way came back: nothing is sent until all have */

@@ -91,7 +91,7 @@ struct worker {
     struct keyspaces *keyspaces;      /* what partition 0 says there is */
     struct nodes *nodes;              /* who belongs to the cluster */
     struct jobs *placements;          /* changes of placement that it runs while it leads partition 0 (jobs.h) */
-    struct scan_cursors *cursors;     /* SCAN handles (fan.c) */
+    struct scan_cursors *cursors;     /* SCAN handles (fan_walk.c) */
 
     struct exec exec;        /* reused for every command */
     struct exec_place place; /* of partition 0's commands */

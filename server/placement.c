@@ -110,7 +110,7 @@ static uint32_t zone_of(const struct plan *p, uint32_t node)
 
 static bool is_in_zones(const struct placement_partition *part, uint32_t zone)
 {
-    return part->zones == 0 || (zone < 64 && (part->zones >> zone & 1) != 0);
+    return !part->is_zoned || (zone < 64 && (part->zones >> zone & 1) != 0);
 }
 
 /* Replicas in that zone, of those that will be there when `leaves` has gone. */
@@ -173,32 +173,49 @@ static bool must_leave(const struct plan *p, uint32_t node)
     return n == NONE || p->nodes[n].must_leave || (p->nodes[n].lacks >> p->role & 1) != 0;
 }
 
-/* One more than wanted ends, no more at a time. Whoever must leave goes as it is elsewhere. */
+static bool is_to_leave(const struct plan *p, const struct placement_partition *x, uint32_t node)
+{
+    return must_leave(p, node) || !is_in_zones(x, zone_of(p, node));
+}
+
+/* Nodes with a replica that are there, but for `leaves`. */
+static uint32_t present(const struct plan *p, const struct placement_partition *x, uint32_t leaves)
+{
+    uint32_t count = 0;
+    for (uint32_t at = 0; at < x->count; at++) {
+        uint32_t n = position(p, x->nodes[at]);
+        count += n != NONE && !p->nodes[n].is_away && x->nodes[at] != leaves;
+    }
+    return count;
+}
+
+/* Is `a` to go rather than `b`, places of two replicas? */
+static bool goes_rather(const struct plan *p, const struct placement_partition *x, uint32_t a, uint32_t b)
+{
+    bool leaves = is_to_leave(p, x, x->nodes[a]);
+    if (leaves != is_to_leave(p, x, x->nodes[b])) return leaves;
+    if (b == 0) return true;
+    uint32_t a_zone = in_zone(p, x, zone_of(p, x->nodes[a]), 0), b_zone = in_zone(p, x, zone_of(p, x->nodes[b]), 0);
+    if (a_zone != b_zone) return a_zone > b_zone;
+    uint32_t n = position(p, x->nodes[a]), m = position(p, x->nodes[b]);
+    return n != NONE && m != NONE && p->places[n].load > p->places[m].load;
+}
+
+/* One more than wanted ends, no more at a time. Whoever must leave and has another place goes there as it is. */
 static void shrink(struct plan *p)
 {
     for (uint32_t i = 0; i < p->part_count && !is_full(p); i++) {
         struct placement_partition *x = &p->parts[i];
-        uint32_t best = NONE;
+        uint32_t best = 0;
         if (x->is_busy || p->touched[i] || x->role != p->role || x->count <= x->wanted || x->count < 2) continue;
-        for (uint32_t at = 1; at < x->count; at++) {
-            if (best == NONE) {
-                best = at;
-                continue;
-            }
-            uint32_t a = in_zone(p, x, zone_of(p, x->nodes[at]), 0), b = in_zone(p, x, zone_of(p, x->nodes[best]), 0);
-            uint32_t n = position(p, x->nodes[at]), m = position(p, x->nodes[best]);
-            if (a > b || (a == b && n != NONE && m != NONE && p->places[n].load > p->places[m].load)) best = at;
-        }
+        for (uint32_t at = 1; at < x->count; at++)
+            if (goes_rather(p, x, at, best)) best = at;
+        if (present(p, x, x->nodes[best]) < x->wanted / 2 + 1) continue;
         step_add(p, PLACEMENT_SHRINK, i, x->nodes[best], 0);
         load_change(p, position(p, x->nodes[best]), -1);
         memmove(x->nodes + best, x->nodes + best + 1, (x->count - best - 1) * sizeof *x->nodes);
         x->count--;
     }
-}
-
-static bool is_to_leave(const struct plan *p, const struct placement_partition *x, uint32_t node)
-{
-    return must_leave(p, node) || !is_in_zones(x, zone_of(p, node));
 }
 
 static void leave_and_complete(struct plan *p)

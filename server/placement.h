@@ -10,7 +10,8 @@
  * In this order, each step on the result of those before:
  *   leave      a replica on a node that is dead, to be drained or without the role, or outside its partition's zones, goes to a node that may take it
  *   complete   a partition with too few replicas gets another
- *   shrink     one with too many loses one: of the fullest zone, on the node with the most, not whom it prefers as leader
+ *   shrink     one with too many loses one: whom `leave` found no place for; else of the fullest zone, on the node with the most, not whom it
+ *              prefers as leader. Only while a majority of those that it wants is left on nodes that are there
  *   spread     two replicas in one zone, and a zone without one: one of them goes there
  *   balance    from the nodes with the most replicas to those with the fewest, until they differ by at most one
  *   lead       likewise for whom the descriptors prefer as leaders: by what the partitions serve, as soon as one of them serves
@@ -30,6 +31,7 @@ struct placement_node {
     uint32_t id;     /* not 0 */
     uint32_t zone;   /* failure domain, a number below the count of nodes; all different where none are named */
     bool may_take;   /* it is there, and neither cordoned nor drained */
+    bool is_away;    /* no quorum counts on it now */
     uint8_t lacks;   /* bits of enum placement_role: it holds no partitions of these */
     bool must_leave; /* drained, or dead for long enough */
 };
@@ -41,7 +43,8 @@ struct placement_partition {
     uint32_t nodes[PLACEMENT_REPLICAS_MAX]; /* of the voters, the preferred leader first */
     uint64_t load;                          /* requests a second; 0 in all of them: they are not to be weighed */
     bool is_busy;                           /* its replicas are being changed: counted as it is, left alone */
-    uint64_t zones;                         /* a bit for each below 64 where its replicas may be; 0: anywhere */
+    bool is_zoned;                          /* its replicas may be in `zones` only, though no node may be there; else anywhere */
+    uint64_t zones;                         /* a bit for each below 64 */
     bool keeps_lead;                        /* nothing is done about who leads it */
 };
 enum placement_reason { PLACEMENT_LEAVE,

@@ -90,7 +90,7 @@ void request_free_spares(struct worker *w);
 /* KVREPLACE: replicas on that node, of partitions led by this worker, are taken for lost; how many. */
 uint32_t request_replace(struct worker *w, struct kv_slice node);
 
-/* fan.c: operations over many keys or all partitions, as several requests. True: taken. */
+/* fan.c, fan_*.c: operations over many keys or all partitions, as several requests. True: taken. */
 bool fan_start(struct request *r, const struct kv_key_rule *rule);
 void fan_free_cursors(struct worker *w);
 /* scan.c: KVSCAN and KVCOUNT, over one partition's rows and off the loop. */

@@ -6,8 +6,8 @@
 #include "storage/store.h"
 
 /* What the files of the store share. Reading order: store.c (open, apply, get, flush),
- * store_group.c (lives of groups), store_fold.c (checkpoints), store_scan.c, then
- * snapshot_*.c. */
+ * store_group.c (which groups there are), store_life.c (how they begin and end), store_recover.c (what a start makes of
+ * them), store_fold.c (checkpoints), store_scan.c, then snapshot_*.c. */
 
 /* A request under way on the checkpoint thread, listed so that store_close() can free it
  * when the disk has forgotten it. `run` touches only memory of the job (R24). */
@@ -102,13 +102,17 @@ enum kv_err identity_load(struct store *s, uint64_t id_seed, bool state_is_empty
 struct group *group_find(const struct store *s, uint32_t group);
 struct group *group_add(struct store *s, uint32_t group); /* NULL: no memory */
 bool group_descriptor_set(struct group *g, struct kv_slice descriptor);
-enum kv_err groups_recover(struct store *s);
 void groups_free(struct store *s);
 void group_checkpointed(struct store *s, const struct checkpoint_mark *m);
 /* The mark of a group as of now; borrows the group's memory. */
 struct checkpoint_mark group_mark(const struct group *g);
+void group_bury(struct group *g, uint32_t replica); /* a tombstone, of that replica id and all below */
+void group_damaged(struct store *s, struct group *g, const char *why);
 bool slice_dup(struct kv_slice from, struct kv_slice *to); /* owned copy; frees the old `to` */
 void slice_free(struct kv_slice *s);
+
+/* store_recover.c */
+enum kv_err groups_recover(struct store *s);
 
 /* store_space.c: claims the reserve, blocking; looks after it once a second. */
 void space_open(struct store *s);

@@ -17,6 +17,7 @@ jepsen --nemesis split >"$T/good.log" || die "a sound run fails: $(cat "$T/good.
 expect "a sound run under a split passes" passed "$(sed -n 's/.*  \([a-zA-Z]*\)$/\1/p' "$T/good.log")"
 expect "its result says so" true "$(jq .passed "$T/run/result.json")"
 expect "every cut dropped packets" 0 "$(jq '[.faults[].proof | select(test("^[1-9][0-9]* packets dropped$") | not)] | length' "$T/run/result.json")"
+expect "reads of each level were judged" "true" "$(jq ".reads | length == 4 and all(. > 0)" "$T/run/result.json")"
 expect "its picture is whole" '</svg>' "$(tail -n 1 "$T/run/timeline.svg")"
 "$B/kvctl" history check "$T/run/history.jsonl" >"$T/check.log" || die "kvctl: $(cat "$T/check.log")"
 echo "ok: kvctl history check accepts it"
@@ -31,6 +32,10 @@ grep -q 'violation: register .*: no order' "$T/bad.log" || die "a read of what n
 echo "ok: a read of what nobody wrote fails the run"
 grep -q '^  again: jepsen/run .*--seed '"$seed" "$T/bad.log" || die "no command that replays it"
 echo "ok: the command that replays it is printed"
+
+jepsen --nemesis kill --doors native --sabotage stale >"$T/stale.log"
+expect "a run with reads older than they may be exits as a violation" 4 $?
+grep -q "gone for longer than its bound allows" "$T/stale.log" || die "an old read goes unnoticed: $(cat "$T/stale.log")"
 
 jepsen --nemesis unite --sabotage lost >"$T/lost.log" && die "a key that is gone goes unnoticed: $(cat "$T/lost.log")"
 grep -q "ownership: key .* 0 times" "$T/lost.log" || die "a key that is gone goes unnoticed: $(cat "$T/lost.log")"

@@ -35,7 +35,10 @@ sed -i 's/roles: "[^"]*"/roles: [store]/' "$T/founders.yaml"
 refused 2 'roles "store" are not' "$B/kvd" --config "$T/founders.yaml" --check-config
 
 c=coordinator s=storage g=gateway
-cluster up --nodes 8 --base-port "$P" --role $c --role $c --role $c --role $s --role $s --role $s --role $g --role $g >/dev/null || die "up"
+cluster up --nodes 8 --base-port "$P" --role $c --role $c --role $c --role $s --role $s --role $s --role $g --role $g >"$T/up" || die "up"
+grep -qF "RESP 127.0.0.7:$P" "$T/up" || die "up names a node without a Redis port: $(cat "$T/up")"
+faces() { jq -c '[.nodes[] | select(.resp and .resp_cluster) | .id]' "$T/c/cluster.json"; }
+expect "nodes with Redis ports in cluster.json" '[7,8]' "$(faces)"
 expect "replicas by node" '[1,1,1,8,8,8,0,0]' "$(nodes -c 'map(.replicas)')"
 expect "roles by node" "$c $c $c $s $s $s $g $g" "$(nodes -r 'map(.roles) | join(" ")')"
 for i in 1 4; do at $i PING | grep -q refused || die "node $i has a Redis port: $(at $i PING)"; done
@@ -147,10 +150,23 @@ expect "its role" storage "$(nodes -r '.[8].roles')"
 sed -i 's/^node: {/node: {roles: gateway, /' "$T/c/node-4/kvd.yaml"
 cluster kill 4 >/dev/null && cluster start 4 >/dev/null || die "start 4 as a gateway"
 goes_on "with node 4 as a gateway" 4 7
+expect "nodes with Redis ports, with node 4" '[4,7,8]' "$(faces)"
 has() { [ "$(nodes -c "$1")" = "$2" ]; }
 until_ok 90 has '[.[3].replicas, .[3].roles]' '[0,"gateway"]' || die "node 4 is not drained: $(nodes -c 'map([.id, .roles, .replicas])')"
 until_ok 30 has '[.[0, 1, 2].replicas]' '[1,1,1]' || die "partition 0: $(nodes -c 'map([.id, .replicas])')"
 echo "ok: node 4 is drained: $(nodes -c 'map(.replicas)')"
 expect "every key still" 200 "$(at 4 KEYS 'own:*' | wc -l)"
+
+# Fewer nodes with data than replicas are wanted: of each partition with three what the one without the role has goes, and is back with the role.
+wants() { kvctl keyspace show "$1" -o json | jq -c '[.ranges[].nodes | sort] | unique'; }
+sed -i 's/^node: {/node: {roles: gateway, /' "$T/c/node-6/kvd.yaml"
+cluster kill 6 >/dev/null && cluster start 6 >/dev/null || die "start 6 as a gateway"
+until_ok 90 has '[.[5].replicas, .[5].roles]' '[0,"gateway"]' || die "node 6 is not empty: $(nodes -c 'map([.id, .roles, .replicas])')"
+expect "two replicas of three" "[[5,9]] [[5,9]]" "$(wants default) $(wants books)"
+sed -i 's/^node: {roles: gateway, /node: {roles: storage, /' "$T/c/node-6/kvd.yaml"
+cluster kill 6 >/dev/null && cluster start 6 >/dev/null || die "start 6 with storage"
+all_three() { [ "$(wants default) $(wants books)" = "[[5,6,9]] [[5,6,9]]" ]; }
+until_ok 90 all_three || die "not three again: $(wants default) $(wants books)"
+expect "every key once more" 200 "$(at 4 KEYS 'own:*' | wc -l)"
 
 cluster down >/dev/null || die "down"

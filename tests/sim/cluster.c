@@ -48,6 +48,7 @@ static void journal_event(void *context, enum journal_module module, const char 
 {
     struct node *n = context;
     (void)module;
+    if (strcmp(event, "removed") == 0 || (n->is_removed && strcmp(event, "link-refused") == 0)) n->is_told = true;
     if (n->cluster->o.event != NULL) n->cluster->o.event(n->cluster->o.event_context, n->id, event);
 }
 
@@ -539,6 +540,7 @@ void cluster_unite(struct cluster *c, uint32_t node, uint16_t slot, bool before)
 uint32_t cluster_reap(struct cluster *c)
 {
     uint32_t count = 0;
+    removals_see(c);
     for (uint32_t i = 1; i <= c->o.nodes; i++) {
         struct node *n = node_of(c, i);
         if (n->is_welcome) {

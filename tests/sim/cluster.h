@@ -47,7 +47,7 @@ struct worker *cluster_worker(struct cluster *c, uint32_t node);        /* worke
 struct worker *cluster_worker_struck(struct cluster *c, uint32_t node); /* whose disk that is */
 bool cluster_up(const struct cluster *c, uint32_t node);
 bool cluster_runs(const struct cluster *c, uint32_t node);      /* up, or on its way to join */
-bool cluster_is_member(const struct cluster *c, uint32_t node); /* not one that is yet to be let in */
+bool cluster_is_member(const struct cluster *c, uint32_t node); /* not one that is yet to be let in, or was removed */
 
 /* Of one of the late nodes, which cluster_start() starts then. */
 void cluster_invite(struct cluster *c, uint32_t node, const char *token);
@@ -75,6 +75,9 @@ bool cluster_join(struct cluster *c, uint32_t node);
 /* Asks the node to have one of the nodes it knows drained or cordoned, if the others suffice for all replicas, or one that is so set up
  * again; `drawn` says which. False: there is nothing to ask. */
 bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn);
+/* Asks the node to have one removed that is drained or dead and has nothing, if the others suffice; `drawn` says which. False: there is none. */
+bool cluster_remove(struct cluster *c, uint32_t node, uint64_t drawn);
+bool cluster_is_removed(const struct cluster *c, uint32_t node);
 uint32_t cluster_coordinator(const struct cluster *c); /* the node that leads partition 0; 0: none */
 /* Coordinators go on, or only look on from now. */
 void cluster_coordinate(struct cluster *c, bool goes_on);

@@ -191,12 +191,27 @@ static uint64_t conf_index(const struct cluster *c, uint32_t group)
     return c->annals[group] == NULL ? 0 : c->annals[group]->conf_index;
 }
 
+/* Nodes that have a replica, or may get one: of those with the role, who is drained or cordoned gets none. */
+static uint32_t places(const struct cluster *c, const struct descriptor *d)
+{
+    const struct worker *w = face_of(c, 1);
+    const struct nodes_entry *n;
+    uint32_t count = d->replica_count;
+    for (uint32_t i = 0; w != NULL && (n = nodes_at(w, i)) != NULL; i++) {
+        bool may = n->state == KV_NODE_UP && kv_node_has(n->roles, nodes_role_for(d->id));
+        for (uint32_t k = 0; k < d->replica_count; k++) may = may && d->replicas[k].node != n->id;
+        count += may;
+    }
+    return count;
+}
+
 bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_size)
 {
     for (uint32_t group = 0; group < GROUPS_MAX; group++) {
         const struct descriptor *d = descriptor_newest(c, group);
         if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see owners_tile() */
         uint32_t wanted = cluster_replicas(c, group);
+        if (!lasting && d != NULL && places(c, d) < wanted) wanted = places(c, d);
         bool good = d != NULL && d->replica_count == wanted;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
@@ -311,7 +326,7 @@ bool cluster_settled(struct cluster *c, char *why, size_t why_size)
         return false;
     }
     if (!cluster_whole(c, false, why, why_size) || !keyspaces_agree(c, why, why_size) || !owners_tile(c, why, why_size) ||
-        !all_led(c, why, why_size) || !cluster_nodes_agree(c, why, why_size) || !cluster_jobs_over(c, why, why_size))
+        !all_led(c, why, why_size) || !cluster_nodes_agree(c, why, why_size) || !removed_are_apart(c, why, why_size) || !cluster_jobs_over(c, why, why_size))
         return false;
     for (uint32_t i = 1; i <= desks_of(c); i++) {
         if (!cluster_is_member(c, desk_of(c, i)->id)) continue;

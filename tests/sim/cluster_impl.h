@@ -31,6 +31,9 @@ struct node { /* what outlives a process */
     bool is_joined;    /* and it is: with join_err, how it ended */
     bool is_invited;   /* of those that come late: it has a token, and was started */
     bool is_welcome;   /* the token was given since, and it is to be started */
+    bool is_to_go;     /* somebody was asked to remove it from the cluster */
+    bool is_removed;   /* and it is, as a list of nodes says */
+    bool is_told;      /* and it knows */
     enum kv_err join_err;
     bool stop_wanted;
     uint64_t jobs_applied, jobs_life; /* of its replica of partition 0, when jobs were looked at */
@@ -84,8 +87,9 @@ struct cluster {
         uint32_t state;
     } jobs[JOBS_SEEN];
     uint64_t checks;
-    uint32_t busy_node; /* whose leader counted an entry last; 0: none yet */
-    struct written {    /* into other keyspaces than the clients', and acknowledged */
+    uint64_t nodes_seen; /* version of the newest list of nodes that was looked at */
+    uint32_t busy_node;  /* whose leader counted an entry last; 0: none yet */
+    struct written {     /* into other keyspaces than the clients', and acknowledged */
         uint32_t keyspace;
         uint8_t keys; /* bit I: "a/0" .. "f/7", by their last digit */
     } written[KEYSPACES_KEPT];
@@ -102,6 +106,9 @@ void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_
 /* cluster_nodes.c: all members have the same list of nodes. */
 bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size);
 bool drains_can_end(const struct cluster *c); /* as many nodes may take replicas as each partition has */
+void removals_see(struct cluster *c);         /* by the lists of nodes, as they are now */
+/* Those that were removed have no links and no replicas, and know it if they run. */
+bool removed_are_apart(const struct cluster *c, char *why, size_t why_size);
 /* cluster_owners.c */
 bool ownership_check(struct cluster *c, char *why, size_t why_size);
 bool reach_check(struct cluster *c, const struct descriptor *d, char *why, size_t why_size);

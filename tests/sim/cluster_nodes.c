@@ -1,6 +1,8 @@
 #include "client/wire/join_token.h"
 #include "server/group.h"
+#include "server/map.h"
 #include "server/nodes.h"
+#include "server/peer.h"
 #include "server/request.h"
 #include "tests/sim/cluster_impl.h"
 #include <stdio.h>
@@ -16,9 +18,14 @@ static bool is_late(const struct cluster *c, uint32_t node)
     return node > c->o.nodes - c->o.late;
 }
 
+bool cluster_is_removed(const struct cluster *c, uint32_t node)
+{
+    return node_of(c, node)->is_removed;
+}
+
 bool cluster_is_member(const struct cluster *c, uint32_t node)
 {
-    return !is_late(c, node) || node_of(c, node)->is_invited;
+    return (!is_late(c, node) || node_of(c, node)->is_invited) && !cluster_is_removed(c, node);
 }
 
 bool cluster_runs(const struct cluster *c, uint32_t node)
@@ -96,6 +103,109 @@ bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn)
     struct kv_slice args[3] = {kv_str(id), kv_str(kv_node_state_text(to)), kv_str("JOB")};
     sim_note(c->o.sim, node_of(c, node)->host, "node %s is to be %s", id, kv_node_state_text(to));
     node_ask(node_of(c, node), KV_OP_KSNODE, KV_KEYSPACE_DEFAULT, args, is_job ? 3 : 2);
+    return true;
+}
+
+/* Whom a late node asks to be let in, also when it lost its disk since. */
+static bool is_seed(const struct cluster *c, uint32_t node)
+{
+    uint32_t founders = c->o.nodes - c->o.late;
+    for (uint32_t i = founders + 1; i <= c->o.nodes; i++)
+        if (1 + i % founders == node) return true;
+    return false;
+}
+
+static bool has_replica(const struct cluster *c, uint32_t group, uint32_t node)
+{
+    const struct descriptor *d = descriptor_newest(c, group);
+    for (uint32_t i = 0; d != NULL && i < d->replica_count; i++)
+        if (d->replicas[i].node == node) return true;
+    return false;
+}
+
+/* Without it, and whoever else may be on the way out, as many nodes may take replicas as a partition has. */
+static bool can_go(const struct cluster *c, const struct worker *w, const struct nodes_entry *node)
+{
+    static const enum kv_node_role roles[] = {KV_NODE_STORAGE, KV_NODE_COORDINATOR};
+    const struct nodes_entry *n;
+    for (uint32_t k = 0; k < 2; k++) {
+        uint32_t up = 0;
+        if (!kv_node_has(node->roles, roles[k])) continue;
+        for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++)
+            up += n->id != node->id && n->state == KV_NODE_UP && !node_of(c, n->id)->is_to_go && kv_node_has(n->roles, roles[k]);
+        if (up < c->o.replicas) return false;
+    }
+    return c->o.replicas != 0;
+}
+
+/* The checks ask node 1 what it knows. That all replicas are gone is what the cluster sees to; but two nodes that still have some, unknown to
+ * who is asked, could cost a quorum, which is not what is tried here. */
+static bool may_be_removed(const struct cluster *c, uint32_t node, const struct nodes_entry *chosen)
+{
+    const struct worker *w = face_of(c, node);
+    bool is_idle = chosen->state == KV_NODE_DRAINING || (chosen->state != KV_NODE_REMOVED && !cluster_runs(c, chosen->id));
+    if (!is_idle || chosen->id == 1 || chosen->id == node || is_seed(c, chosen->id) || nodes_replicas(w, chosen->id) > 0 || !can_go(c, w, chosen)) return false;
+    for (uint32_t group = 0; group < GROUPS_MAX; group++)
+        if (has_replica(c, group, chosen->id)) return false;
+    return true;
+}
+
+bool cluster_remove(struct cluster *c, uint32_t node, uint64_t drawn)
+{
+    const struct worker *w = face_of(c, node);
+    const struct nodes_entry *chosen = NULL;
+    uint32_t count = 0;
+    while (nodes_at(w, count) != NULL) count++;
+    for (uint32_t i = 0; i < count && chosen == NULL; i++) {
+        const struct nodes_entry *n = nodes_at(w, (uint32_t)((drawn + i) % count));
+        if (may_be_removed(c, node, n)) chosen = n;
+    }
+    if (chosen == NULL) return false;
+    char text[16];
+    snprintf(text, sizeof text, "%u", chosen->id);
+    struct kv_slice args[2] = {kv_str(text), kv_str(kv_node_state_text(KV_NODE_REMOVED))};
+    sim_note(c->o.sim, node_of(c, node)->host, "node %s is to be removed", text);
+    node_of(c, chosen->id)->is_to_go = true;
+    node_ask(node_of(c, node), KV_OP_KSNODE, KV_KEYSPACE_DEFAULT, args, 2);
+    return true;
+}
+
+void removals_see(struct cluster *c)
+{
+    const struct nodes_entry *n;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct worker *w = face_of(c, i);
+        if (w == NULL || nodes_version(w) <= c->nodes_seen) continue;
+        c->nodes_seen = nodes_version(w);
+        for (uint32_t k = 0; (n = nodes_at(w, k)) != NULL; k++) {
+            if (n->state != KV_NODE_REMOVED || node_of(c, n->id)->is_removed) continue;
+            sim_note(c->o.sim, node_of(c, n->id)->host, "it was removed from the cluster");
+            node_of(c, n->id)->is_removed = true;
+            sim_cut_connections(c->o.sim, node_of(c, n->id)->host, NULL); /* whoever removes a node sends its Redis clients elsewhere */
+        }
+    }
+}
+
+bool removed_are_apart(const struct cluster *c, char *why, size_t why_size)
+{
+    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+        const struct worker *own = face_of(c, i);
+        if (!cluster_is_removed(c, i)) continue;
+        for (uint32_t group = 0; group < GROUPS_MAX; group++) {
+            if (!has_replica(c, group, i)) continue;
+            snprintf(why, why_size, "group %u counts on node %u, which was removed", group, i);
+            return false;
+        }
+        for (uint32_t k = 1; k <= c->o.nodes; k++) {
+            const struct worker *w = face_of(c, k);
+            if (k == i || w == NULL || !cluster_is_member(c, k) || (!peer_connected(w->peers, i) && (own == NULL || !peer_connected(own->peers, k)))) continue;
+            snprintf(why, why_size, "nodes %u and %u are connected, though node %u was removed", k, i, i);
+            return false;
+        }
+        if (own == NULL || node_of(c, i)->is_told) continue;
+        snprintf(why, why_size, "node %u was removed, and not told", i);
+        return false;
+    }
     return true;
 }
 

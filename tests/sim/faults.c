@@ -43,7 +43,7 @@ void swarm_start_node(struct swarm *w, uint32_t node)
 
 static void crash(struct swarm *w, uint32_t node, enum sim_death how)
 {
-    if (!cluster_is_member(w->cluster, node)) return;
+    if (!cluster_is_member(w->cluster, node) && !cluster_is_removed(w->cluster, node)) return;
     if (cluster_runs(w->cluster, node)) cluster_crash(w->cluster, node, how);
     /* A device that owes it writes takes them into its grave (atlas.c). */
     bool astray = disk_mem_since_misdirected(disk_sim_mem(cluster_disk(w->cluster, node))) > 0;
@@ -360,6 +360,7 @@ static bool fault_apply(struct swarm *w, enum swarm_fault f, uint32_t node)
     case SWARM_UNITE: return unite(w, node);
     case SWARM_JOIN: return cluster_join(w->cluster, node);
     case SWARM_DRAIN: return cluster_drain(w->cluster, node, swarm_below(w, UINT64_MAX));
+    case SWARM_REMOVE: return cluster_remove(w->cluster, node, swarm_below(w, UINT64_MAX));
     case SWARM_COORDINATOR: return fault_apply(w, coordinator_blow(w), node);
     case SWARM_ROLE: return role(w, node);
     case SWARM_FAULT_COUNT: break;
@@ -377,6 +378,8 @@ static bool fault_is_skipped(const struct swarm *w, uint32_t number)
 static bool may_strike(struct swarm *w, enum swarm_fault f, uint32_t node)
 {
     if (f == SWARM_WALL || f == SWARM_DRIFT) return true;
+    /* Who was removed may go on, end and come back; what its disk loses is nobody's. */
+    if (cluster_is_removed(w->cluster, node) && f != SWARM_KILL && f != SWARM_POWER && f != SWARM_PAUSE && f != SWARM_CUT && f != SWARM_LAG) return false;
     bool any = f == SWARM_KILL || f == SWARM_POWER || f == SWARM_PAUSE || f == SWARM_CUT || f == SWARM_ISOLATE;
     return any ? cluster_runs(w->cluster, node) : cluster_up(w->cluster, node);
 }

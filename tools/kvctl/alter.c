@@ -75,6 +75,20 @@ static bool group_of(struct kvctl *k, const char *word, struct kv_arena *arena, 
     return true;
 }
 
+/* Of `default` nothing is declared at first: what has to be for its zones to change is as many as it has. */
+static bool count_replicas(struct kvctl *k, struct kv_keyspace *s)
+{
+    const struct kv_map_info *map;
+    struct kv_result r;
+    if (kv_map_read(k->kv, true, &map, &r) != KV_OK) {
+        (void)kvctl_fail(k, &r);
+        return false;
+    }
+    for (uint32_t i = 0; i < map->partition_count; i++)
+        if (map->partitions[i].keyspace == s->id && map->partitions[i].node_count > s->replicas) s->replicas = map->partitions[i].node_count;
+    return true;
+}
+
 /* What the keyspace is now, with what is to be otherwise. */
 static int wanted_of(struct kvctl *k, const struct args *a, const char *name, struct kv_arena *arena, struct kv_keyspace *s)
 {
@@ -91,7 +105,7 @@ static int wanted_of(struct kvctl *k, const struct args *a, const char *name, st
         kvctl_say(k, "%s is a %s keyspace, and stays one; next: create another with --partition %s, export and import", name, kv_key_kind_text(s->kind), kind);
         return EXIT_USAGE;
     }
-    return replicas_of(k, args_get(a, "replicas"), s) && zones_of(k, args_get(a, "zones"), s) && group_of(k, args_get(a, "group"), arena, s) ? EXIT_OK : EXIT_USAGE;
+    return (s->replicas != 0 || count_replicas(k, s)) && replicas_of(k, args_get(a, "replicas"), s) && zones_of(k, args_get(a, "zones"), s) && group_of(k, args_get(a, "group"), arena, s) ? EXIT_OK : EXIT_USAGE;
 }
 
 int keyspace_alter_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)

@@ -8,6 +8,7 @@
 #include "tools/kvctl/keyspace_spec.h"
 #include "tools/kvctl/nodes.h"
 #include "tools/kvctl/output.h"
+#include "tools/kvctl/zones.h"
 
 /* kvctl keyspace create list show drop. */
 
@@ -22,7 +23,7 @@ static void json_of(struct kv_buf *b, const struct kv_keyspace *k)
     kv_buf_printf(b, "\"id\":%u,\"name\":", k->id);
     put_text(b, k->name);
     kv_buf_printf(b, ",\"kind\":\"%s\",\"partitions\":%u,\"replicas\":", kv_key_kind_text(k->kind), k->partitions);
-    if (k->replicas == 0) kv_buf_append_text(b, "null"); /* of `default`: every node has one */
+    if (k->replicas == 0) kv_buf_append_text(b, "null"); /* of `default`, as nobody declared it yet */
     else kv_buf_printf(b, "%u", k->replicas);
     if (k->kind == KV_KEY_RANGE) {
         kv_buf_append_text(b, ",\"splits\":[");
@@ -66,7 +67,7 @@ static void line_of(struct output_table *t, const struct kv_keyspace *k)
     output_table_cell(t, "%.*s", (int)k->name.size, (const char *)k->name.data);
     output_table_cell(t, "%s", kv_key_kind_text(k->kind));
     output_table_cell(t, "%u", k->partitions);
-    if (k->replicas == 0) output_table_cell(t, "all");
+    if (k->replicas == 0) output_table_cell(t, "as begun");
     else output_table_cell(t, "%u", k->replicas);
     if (k->kind != KV_KEY_LIST) output_table_cell(t, "%s", "");
     else if (k->default_group.size == 0) output_table_cell(t, "unlisted labels are refused");
@@ -194,31 +195,24 @@ int keyspace_list_run(struct kvctl *k, const struct args *a, const char *const *
     (void)a;
     (void)words;
     (void)count;
-    struct kv_result r;
-    struct resp_value v;
+    struct kv_keyspace *list = NULL;
+    uint32_t list_count = 0;
     struct kv_arena arena = {0};
     struct kv_buf out = {0};
     struct output_table t;
     int code = kvctl_open(k);
-    if (code != EXIT_OK) return code;
-    if (kv_command(k->kv, KV_OP_KSLIST, NULL, 0, &r) != KV_OK) return kvctl_fail(k, &r);
-    struct kv_slice in = r.value;
-    int64_t left = resp_next(&in, SIZE_MAX, &v) == KV_OK && v.type == RESP_ARRAY ? v.number : 0;
+    if (code == EXIT_OK) code = keyspaces_read(k, &arena, &list, &list_count);
     if (k->format == FORMAT_TABLE) table_begin(&t);
-    for (; left > 0 && code == EXIT_OK; left--) {
-        struct kv_keyspace s;
-        kv_arena_reset(&arena);
-        code = resp_next(&in, SIZE_MAX, &v) == KV_OK ? decode(k, v.text, &arena, &s) : EXIT_INTERNAL;
-        if (code != EXIT_OK) break;
+    for (uint32_t i = 0; code == EXIT_OK && i < list_count; i++) {
         if (k->format == FORMAT_JSON) {
             kv_buf_append_u8(&out, '{');
-            json_of(&out, &s);
+            json_of(&out, &list[i]);
             kv_buf_append_text(&out, "}\n");
         } else if (k->format == FORMAT_RAW) {
-            kv_buf_append_slice(&out, s.name);
+            kv_buf_append_slice(&out, list[i].name);
             kv_buf_append_u8(&out, '\n');
         } else {
-            line_of(&t, &s);
+            line_of(&t, &list[i]);
         }
     }
     if (k->format == FORMAT_TABLE) output_table_print(&t, &out);
@@ -303,7 +297,7 @@ static void partition_line(struct output_table *t, const struct kv_partition_inf
     output_table_cell(t, "%s", size);
 }
 
-static void show_table(const struct kv_keyspace *s, const struct kv_map_info *map, const struct node *all, uint32_t all_count, struct kv_buf *out)
+static void show_table(const struct kv_keyspace *s, struct kv_slice blocker, const struct kv_map_info *map, const struct node *all, uint32_t all_count, struct kv_buf *out)
 {
     static const char *const heads[3][9] = {{"PARTITION", "FROM", "TO", "RANGE", "CONF", "LEADER", "NODES", "OPS/S", "SIZE"},
                                             {"PARTITION", "FIRST SLOT", "LAST SLOT", "RANGE", "CONF", "LEADER", "NODES", "OPS/S", "SIZE"},
@@ -312,6 +306,9 @@ static void show_table(const struct kv_keyspace *s, const struct kv_map_info *ma
     table_begin(&t);
     line_of(&t, s);
     output_table_print(&t, out);
+    if (s->zone_count > 0) kv_buf_append_text(out, "zones:");
+    for (uint32_t i = 0; i < s->zone_count; i++) kv_buf_printf(out, " %.*s%s", (int)s->zones[i].size, (const char *)s->zones[i].data, i + 1 == s->zone_count ? "\n" : "");
+    if (blocker.size > 0) kv_buf_printf(out, "blocked: %.*s\n", (int)blocker.size, (const char *)blocker.data);
     for (uint32_t i = 0; i < s->group_count; i++) {
         const struct kv_label_group *g = &s->groups[i];
         kv_buf_printf(out, "group %.*s:", (int)g->name.size, (const char *)g->name.data);
@@ -338,7 +335,7 @@ int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *
     struct kv_result r;
     struct kv_arena arena = {0};
     struct kv_keyspace s;
-    struct kv_buf out = {0};
+    struct kv_buf out = {0}, why = {0};
     const struct kv_map_info *map;
     struct kv_slice name = kv_str(words[0]);
     int code = kvctl_open(k);
@@ -350,12 +347,17 @@ int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *
     if (code == EXIT_OK) {
         nodes_ask(k, all, all_count, KV_OP_KVSTATUS, NULL, 0, 0);
         map = kv_client_map(kv_client_of(k->kv)); /* it may be a later one by now */
+        zones_blocker(&s, all, all_count, &why);
+        struct kv_slice blocker = kv_buf_slice(&why);
         if (k->format == FORMAT_TABLE) {
-            show_table(&s, map, all, all_count, &out);
+            show_table(&s, blocker, map, all, all_count, &out);
         } else {
             const char *comma = "";
             kv_buf_append_u8(&out, '{');
             json_of(&out, &s);
+            kv_buf_append_text(&out, ",\"blocker\":");
+            if (blocker.size == 0) kv_buf_append_text(&out, "null");
+            else put_text(&out, blocker);
             kv_buf_append_text(&out, ",\"ranges\":[");
             for (uint32_t i = 0; i < map->partition_count; i++) {
                 if (map->partitions[i].keyspace != s.id) continue;
@@ -368,6 +370,7 @@ int keyspace_show_run(struct kvctl *k, const struct args *a, const char *const *
         code = nodes_buf_print(k, &out);
     }
     nodes_free(all, all_count);
+    kv_buf_free(&why);
     kv_arena_free(&arena);
     return code;
 }

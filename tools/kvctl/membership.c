@@ -5,6 +5,7 @@
 #include "client/wire/join_token.h"
 #include "tools/kvctl/jobs.h"
 #include "tools/kvctl/nodes.h"
+#include "tools/kvctl/zones.h"
 
 /* kvctl node token cordon uncordon drain remove. */
 
@@ -68,39 +69,44 @@ static enum kv_node_role role_for(const struct kv_partition_info *p)
 }
 
 /* Nodes that could take its replica of that partition. */
-static uint32_t places(const struct node *nodes, uint32_t count, const struct kv_partition_info *p, uint32_t id)
+static uint32_t places(const struct node *nodes, uint32_t count, const struct kv_partition_info *p, uint32_t id, const struct kv_keyspace *list, uint32_t list_count)
 {
     uint32_t free_nodes = 0;
     for (uint32_t i = 0; i < count; i++)
-        free_nodes += nodes[i].id != id && nodes[i].state == KV_NODE_UP && kv_node_has(nodes[i].roles, role_for(p)) && !holds(p, nodes[i].id);
+        free_nodes += nodes[i].id != id && nodes[i].state == KV_NODE_UP && kv_node_has(nodes[i].roles, role_for(p)) && !holds(p, nodes[i].id) &&
+                      zones_allow(list, list_count, p->keyspace, nodes[i].zone);
     return free_nodes;
 }
 
-/* Partitions with a replica on the node, and whether it has somewhere to go; returns how many have not. */
-static uint32_t blockers(struct kvctl *k, const struct node *nodes, uint32_t count, uint32_t id, uint32_t *replicas, struct kv_buf *out)
+/* Partitions with a replica on the node, and whether it has somewhere to go; *stuck: how many have not. An exit code. */
+static int blockers(struct kvctl *k, const struct node *nodes, uint32_t count, uint32_t id, uint32_t *replicas, uint32_t *stuck, struct kv_buf *out)
 {
+    struct kv_arena arena = {0};
+    struct kv_keyspace *list;
+    uint32_t list_count;
+    int code = keyspaces_read(k, &arena, &list, &list_count);
     const struct kv_map_info *map = kv_client_map(kv_client_of(k->kv));
-    uint32_t stuck = 0;
     const char *comma = "";
-    *replicas = 0;
-    for (uint32_t i = 0; i < map->partition_count; i++) {
+    for (uint32_t i = 0; code == EXIT_OK && i < map->partition_count; i++) {
         const struct kv_partition_info *p = &map->partitions[i];
         if (!holds(p, id)) continue;
-        uint32_t to = places(nodes, count, p, id);
+        uint32_t to = places(nodes, count, p, id, list, list_count);
         ++*replicas;
-        stuck += to == 0;
+        *stuck += to == 0;
         if (k->format == FORMAT_JSON) {
             kv_buf_printf(out, "%s{\"partition\":%u,\"keyspace\":%u,\"replicas\":%u,\"places\":%u}", comma, p->id, p->keyspace,
                           p->node_count, to);
             comma = ",";
         } else if (to == 0) {
-            kv_buf_printf(out, "partition %u: one of %u replicas is on node %u, and no other node with the role %s that is up is without one\n",
-                          p->id, p->node_count, id, role_for(p) == KV_NODE_STORAGE ? "storage" : "coordinator");
+            kv_buf_printf(out, "partition %u: one of %u replicas is on node %u, and no other node with the role %s that is up%s is without one\n",
+                          p->id, p->node_count, id, role_for(p) == KV_NODE_STORAGE ? "storage" : "coordinator",
+                          zones_allow(list, list_count, p->keyspace, "") ? "" : " and in a zone of its keyspace");
         } else {
             kv_buf_printf(out, "partition %u: one of %u replicas is on node %u; %u nodes could take it\n", p->id, p->node_count, id, to);
         }
     }
-    return stuck;
+    kv_arena_free(&arena);
+    return code;
 }
 
 int node_state_run(struct kvctl *k, const struct args *a, const char *const *words, uint32_t count)
@@ -121,8 +127,12 @@ int node_state_run(struct kvctl *k, const struct args *a, const char *const *wor
         return nodes_unknown(k, id);
     }
     const char *before = kv_node_state_text(nodes[at].state);
-    if (to == KV_NODE_DRAINING || to == KV_NODE_REMOVED) stuck = blockers(k, nodes, node_count, id, &replicas, &list);
+    code = to == KV_NODE_DRAINING || to == KV_NODE_REMOVED ? blockers(k, nodes, node_count, id, &replicas, &stuck, &list) : EXIT_OK;
     nodes_free(nodes, node_count);
+    if (code != EXIT_OK) {
+        kv_buf_free(&list);
+        return code;
+    }
     struct kv_slice args[3] = {kv_str(words[0]), kv_str(kv_node_state_text(to)), kv_str(args_get(a, "force") != NULL ? "FORCE" : "JOB")};
     bool is_blocked = to == KV_NODE_REMOVED ? replicas > 0 : stuck > 0 && args_get(a, "force") == NULL; /* a drain that cannot end does not begin */
     if (!is_dry && !is_blocked && kv_command(k->kv, KV_OP_KSNODE, args, to == KV_NODE_DRAINING ? 3 : 2, &r) != KV_OK) {

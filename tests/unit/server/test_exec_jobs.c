@@ -311,10 +311,42 @@ START_TEST(an_alteration_is_a_job)
     ck_assert_int_eq(set("2", "cancel"), KV_OK); /* back to what was before it */
     ck_assert_uint_eq(users().replicas, 2);
     ck_assert_uint_eq(users().zone_count, 1);
-    k.name = kv_str("default");
-    refused(with_keyspace(KV_OP_KSALTER, &k), KV_CONDITION, "cluster.replicas");
     k.name = kv_str("nope");
     refused(with_keyspace(KV_OP_KSALTER, &k), KV_NO_KEYSPACE, "nope");
+}
+END_TEST
+
+/* It has no row until then. */
+START_TEST(default_is_altered_like_any_other)
+{
+    seed();
+    struct kv_slice name = kv_str("default");
+    ck_assert_int_eq(system_run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    struct kv_keyspace k = keyspace_told();
+    ck_assert_uint_eq(k.replicas, 0);
+    k.zones[0] = kv_str("b");
+    k.zone_count = 1;
+    refused(with_keyspace(KV_OP_KSALTER, &k), KV_BAD_ARGUMENT, "at least one replica");
+    k.replicas = 2;
+    ck_assert_int_eq(with_keyspace(KV_OP_KSALTER, &k), KV_OK);
+    ck_assert_int_eq(system_run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_uint_eq(keyspace_told().replicas, 2);
+    ck_assert_uint_eq(keyspace_told().zone_count, 1);
+    ck_assert_uint_eq(keyspace_told().id, KV_KEYSPACE_DEFAULT);
+    ck_assert_uint_eq(keyspace_told().partitions, KV_PARTITIONS_DEFAULT);
+    struct kv_slice in, list_args[1];
+    struct resp_value v;
+    ck_assert_int_eq(system_run(KV_OP_KSLIST, list_args, 0), KV_OK);
+    in = kv_buf_slice(&m.reply);
+    ck_assert_int_eq(resp_next(&in, SIZE_MAX, &v), KV_OK);
+    ck_assert_int_eq(v.number, 1);
+    ck_assert_int_eq(resp_next(&in, SIZE_MAX, &v), KV_OK);
+    ck_assert_int_eq(kv_keyspace_decode(kv_arena_copy(&arena, v.text), &arena, &k), KV_OK);
+    ck_assert_uint_eq(k.replicas, 2);
+    ck_assert_int_eq(set("1", "cancel"), KV_OK); /* back to what nobody declared */
+    ck_assert_int_eq(system_run(KV_OP_KSSHOW, &name, 1), KV_OK);
+    ck_assert_uint_eq(keyspace_told().replicas, 0);
+    ck_assert_uint_eq(keyspace_told().zone_count, 0);
 }
 END_TEST
 
@@ -435,6 +467,7 @@ int main(void)
     tcase_add_test(tc, there_are_limits);
     tcase_add_test(tc, a_drain_is_a_job);
     tcase_add_test(tc, an_alteration_is_a_job);
+    tcase_add_test(tc, default_is_altered_like_any_other);
     tcase_add_test(tc, labels_come_with_stable_numbers);
     tcase_add_test(tc, a_drop_waits_for_jobs_that_people_asked_for);
     tcase_add_test(tc, a_job_is_the_same_behind_its_encoding);

@@ -265,12 +265,41 @@ START_TEST(too_many_replicas_become_fewer)
 }
 END_TEST
 
+/* As many nodes as are wanted, and one that lost the role: nothing could take what it has. */
+START_TEST(one_too_many_goes_where_it_has_no_place)
+{
+    struct model m;
+    model_make(&m, 3, 3, 9, 3); /* each node is the preferred leader of some */
+    m.nodes[2].lacks = 1u << PLACEMENT_STORAGE;
+    for (uint32_t i = 0; i < m.part_count; i++) m.parts[i].wanted = 2;
+    m.nodes[0].is_away = true; /* one of two is no majority */
+    ck_assert_uint_eq(placement_plan(m.nodes, 3, m.parts, m.part_count, 2, m.steps, STEPS_MAX), 0);
+    m.nodes[0].is_away = false;
+    ck_assert_uint_eq(settle(&m, STEPS_MAX), m.part_count);
+    for (uint32_t i = 0; i < m.part_count; i++) {
+        ck_assert_uint_eq(m.parts[i].count, 2);
+        ck_assert(!holds(&m.parts[i], 12));
+    }
+    for (uint32_t i = 0; i < m.part_count; i++) m.parts[i].wanted = 3;
+    m.nodes[2].lacks = 0;
+    settle(&m, STEPS_MAX);
+    for (uint32_t i = 0; i < m.part_count; i++) ck_assert_uint_eq(m.parts[i].count, 3);
+    model_free(&m);
+}
+END_TEST
+
 START_TEST(replicas_go_where_their_keyspace_may_be)
 {
     struct model m;
     model_make(&m, 6, 3, 30, 2);
-    for (uint32_t i = 0; i < 15; i++) m.parts[i].zones = 1u << 1 | 1u << 2;
-    for (uint32_t i = 15; i < 20; i++) m.parts[i].zones = 1u << 5; /* nobody is there */
+    for (uint32_t i = 0; i < 15; i++) {
+        m.parts[i].is_zoned = true;
+        m.parts[i].zones = 1u << 1 | 1u << 2;
+    }
+    for (uint32_t i = 15; i < 20; i++) {
+        m.parts[i].is_zoned = true;
+        m.parts[i].zones = i < 18 ? 1u << 5 : 0; /* nobody is there */
+    }
     settle(&m, 8);
     for (uint32_t i = 0; i < 15; i++)
         for (uint32_t k = 0; k < 2; k++) ck_assert_uint_ne((m.parts[i].nodes[k] - 10) % 3, 0);
@@ -287,7 +316,10 @@ START_TEST(zones_and_roles_both_hold)
     m.parts[0].role = PLACEMENT_COORDINATOR;
     m.parts[0].count = m.parts[0].wanted + 1; /* one too many there, and as many as are wanted elsewhere */
     m.parts[0].nodes[2] = 12;
-    for (uint32_t i = 1; i < 30; i++) m.parts[i].zones = 1u << 1 | 1u << 2;
+    for (uint32_t i = 1; i < 30; i++) {
+        m.parts[i].is_zoned = true;
+        m.parts[i].zones = 1u << 1 | 1u << 2;
+    }
     settle(&m, 8);
     ck_assert_uint_eq(m.parts[0].count, 2);
     for (uint32_t i = 1; i < 30; i++) {
@@ -445,6 +477,7 @@ int main(void)
     tcase_add_test(tc, too_few_replicas_become_more);
     tcase_add_test(tc, too_many_replicas_become_fewer);
     tcase_add_test(tc, replicas_go_where_their_keyspace_may_be);
+    tcase_add_test(tc, one_too_many_goes_where_it_has_no_place);
     tcase_add_test(tc, zones_and_roles_both_hold);
     tcase_add_test(tc, a_large_cluster_converges);
     tcase_add_loop_test(tc, time_grows_as_n_log_n, 0, 2);
