@@ -216,6 +216,7 @@ static bool is_siblings_own(const struct request *r)
 static void send_to(struct request *r, struct partition *p, uint32_t node)
 {
     struct worker *w = r->w;
+    if (sibling_is_way(node) && !pace_admit(r)) return;
     w->reads_sent += request_is_anywhere(r) && !sibling_is_way(node);
     if (r->is_write && r->body.sequence == 0 && !sibling_is_way(node)) { /* so that a repeat is harmless */
         memcpy(r->body.client, w->client_id, sizeof r->body.client);
@@ -342,8 +343,9 @@ static bool answer_locally(struct request *r)
         uint64_t limit = 0, keyspace = UINT32_MAX;
         bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= REQUEST_HOT_MAX;
         if (r->body.arg_count > 1) good = good && kv_parse_u64(r->body.args[1], &keyspace) && keyspace <= UINT32_MAX;
-        if (good) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text);
-        else reply.err = KV_BAD_ARGUMENT;
+        if (!good) reply.err = KV_BAD_ARGUMENT;
+        else if (siblings_is_face(w)) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text, kv_slice(NULL, 0));
+        else load_hot_lines(w, (uint32_t)keyspace, (uint32_t)limit, &text);
         if (!good) why = "KVHOT limit [keyspace]: a number of keys, 1 to 1000, and the id of a keyspace";
         break;
     }

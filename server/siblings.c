@@ -10,6 +10,7 @@
 #include "server/request.h"
 #include "server/rest.h"
 #include "server/seats.h"
+#include "server/transfer.h"
 
 /* A message is what was said in a turn, one frame behind the other:
  *
@@ -45,6 +46,7 @@ struct node_state { /* of the node, as worker 0 knows it */
     struct clock clock;
     uint64_t birthmark;
     bool stopping, poisoned, full;
+    uint32_t senders; /* workers that send snapshots */
     uint32_t count;
     struct peer_facts nodes[KV_NODES_MAX];
 };
@@ -367,6 +369,7 @@ static void say_up(struct worker *w)
     now.damaged = store_damage(w->store) != NULL;
     now.birthmark = store_birthmark(w->store);
     now.impaired = now.birthmark != STORE_ORIGINAL && now.birthmark != store_id(w->store);
+    now.sends = transfer_sends(w);
     now.groups = w->groups.count;
     now.open = w->open_count;
     store_stats(w->store, &now.stats);
@@ -399,6 +402,8 @@ static void say_down(struct worker *w)
     now.stopping = w->stopping;
     now.full = siblings_node_is_full(w);
     now.poisoned = w->poisoned;
+    now.senders = transfer_sends(w);
+    for (uint32_t k = 1; k < siblings_count(w); k++) now.senders += siblings_state(w, k)->sends;
     while (now.count < KV_NODES_MAX && peers_facts(w->peers, now.count, &now.nodes[now.count])) {
         now.nodes[now.count].backlog &= ~(uint64_t)0xfffff; /* roughly is enough */
         now.count++;
@@ -463,6 +468,14 @@ bool siblings_node_is_full(const struct worker *w)
     bool full = store_is_full(w->store) || (!siblings_is_face(w) && w->siblings->node.full);
     for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) full = full || siblings_state(w, k)->full;
     return full;
+}
+
+uint32_t siblings_senders(const struct worker *w)
+{
+    if (w->siblings == NULL) return 1;
+    uint32_t others = siblings_is_face(w) ? 0 : w->siblings->node.senders - (w->siblings->node.senders > 0 && w->siblings->told_up.sends);
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) others += siblings_state(w, k)->sends;
+    return others + 1;
 }
 
 const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node)

@@ -63,6 +63,7 @@ void worker_end(struct worker *w); /* a sibling's: worker 0 has stopped */
 struct sibling_state {
     bool poisoned, full, damaged; /* store_damage() */
     bool impaired;                /* its store may have forgotten replicas that it held: its birthmark is */
+    bool sends;                   /* transfer_sends() */
     uint64_t birthmark;
     uint32_t groups, leads, led_by, open;
     struct store_stats stats;
@@ -75,7 +76,7 @@ void siblings_peer_event(struct worker *w, uint32_t node, bool is_up); /* a link
 void siblings_order_levels(struct worker *w, const char *levels);
 void siblings_order_checkpoint(struct worker *w);
 void siblings_end(struct worker *w); /* worker 0 is stopped: they end too */
-/* Asks all workers of the node, this one among them, what only together is an answer (KVSTATUS, KVREPLACE, KVHOT). True: taken. */
+/* Asks all workers of the node, this one among them, what only together is an answer (gather.c). True: taken. */
 bool siblings_gather(struct request *r);
 
 /* ---- what the others know of the node ---- */
@@ -84,6 +85,7 @@ const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node); 
 uint32_t siblings_facts_connected(const struct worker *w);
 uint64_t siblings_node_birthmark(const struct worker *w); /* worker 0 knows it too */
 bool siblings_node_is_full(const struct worker *w);       /* likewise: the disk of one of its workers is */
+uint32_t siblings_senders(const struct worker *w);        /* likewise: how many send snapshots, this one counted, and so share snapshot.rate */
 
 /* ---- the record of the data directory: how many workers it is of ---- */
 
