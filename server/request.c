@@ -427,7 +427,7 @@ static enum kv_err one_partition(struct request *r, const struct kv_key_rule *ru
 void request_absent(struct request *r)
 {
     struct worker *w = r->w;
-    if (nodes_are_one(w) && store_damage(w->store) != NULL) {
+    if (nodes_are_one(w) && siblings_node_is_damaged(w)) {
         request_fail(r, KV_CORRUPT, "the only replica of that partition is damaged: stop the node, then kvlog salvage");
         return;
     }

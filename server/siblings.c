@@ -32,6 +32,8 @@ enum frame_kind { FRAME_REQUEST = 1,
                   FRAME_LEVELS, /* down: log levels, as text */
                   FRAME_CHECKPOINT,
                   FRAME_END };
+enum { REPLIES_BYTES_MAX = 8 << 20,
+       WAIT_MS_MAX = 1000 };
 enum { FLAG_ROAMS = 1, /* of a request: its client knows other nodes */
        FLAG_UP = 1 };
 struct frame_head {
@@ -55,7 +57,10 @@ struct way { /* to one other worker, and back */
     struct siblings *s;
     uint32_t index;
     struct mailbox *in, *out;
-    struct kv_buf said;     /* this turn; what found no room stays */
+    struct kv_buf said;  /* this turn; what found no room stays */
+    struct kv_buf heard; /* a message that came, taken up to heard_at: the rest waits for room to answer it */
+    size_t heard_at;
+    uint64_t waits_ns;      /* since when; 0: it does not */
     size_t open_at;         /* where the head of the last frame stands, if it may go on; SIZE_MAX: none */
     struct kv_map forwards; /* id -> struct request */
     uint64_t forward_next;
@@ -97,6 +102,7 @@ void siblings_destroy(struct worker *w)
     if (s == NULL) return;
     for (uint32_t k = 0; k < WORKERS_MAX; k++) {
         kv_buf_free(&s->ways[k].said);
+        kv_buf_free(&s->ways[k].heard);
         kv_map_free(&s->ways[k].forwards);
         kv_map_free(&s->ways[k].lines);
     }
@@ -326,30 +332,46 @@ static void frame_came(struct way *y, const struct frame_head *head, struct kv_s
     }
 }
 
-static void message_came(struct way *y, struct kv_slice rest)
+/* A sibling answers no faster than worker 0 takes it: a client that asks for much and reads nothing would fill the memory
+ * with replies, before worker 0 sees that it is one. But for ever it does not wait: worker 0 may have ended. */
+static bool is_to_wait(struct way *y, enum frame_kind kind)
 {
+    if (kind != FRAME_REQUEST || siblings_is_face(y->s->w)) return false;
+    uint64_t now_ns = env_now_ns(y->s->w->env);
+    if (y->said.size + mailbox_bytes(y->out) < REPLIES_BYTES_MAX) y->waits_ns = 0;
+    else if (y->waits_ns == 0) y->waits_ns = now_ns;
+    return y->waits_ns != 0 && now_ns - y->waits_ns < KV_MS(WAIT_MS_MAX);
+}
+
+/* False: some of it has to wait. */
+static bool message_came(struct way *y)
+{
+    struct kv_slice all = kv_buf_slice(&y->heard);
     struct frame_head head;
-    while (rest.size > 0) {
-        assert(rest.size >= sizeof head);
-        memcpy(&head, rest.data, sizeof head);
-        assert(head.size <= rest.size - sizeof head);
-        frame_came(y, &head, kv_slice(rest.data + sizeof head, head.size));
-        rest = kv_slice(rest.data + sizeof head + head.size, rest.size - sizeof head - head.size);
+    while (y->heard_at < all.size) {
+        const uint8_t *at = all.data + y->heard_at;
+        assert(all.size - y->heard_at >= sizeof head);
+        memcpy(&head, at, sizeof head);
+        assert(head.size <= all.size - y->heard_at - sizeof head);
+        if (is_to_wait(y, (enum frame_kind)head.kind)) return false;
+        y->heard_at += sizeof head + head.size;
+        frame_came(y, &head, kv_slice(at + sizeof head, head.size));
     }
+    return true;
 }
 
 void siblings_receive(struct worker *w)
 {
     for (uint32_t k = 0; w->siblings != NULL && k < siblings_count(w); k++) {
         struct way *y = &w->siblings->ways[k];
-        struct kv_buf message;
         if (!is_way(w, k)) continue;
         mailbox_look(y->in);
-        while (mailbox_take(y->in, &message)) {
+        while (y->heard.size > 0 || mailbox_take(y->in, &y->heard)) {
             worker_clock_forget(w);
-            message_came(y, kv_buf_slice(&message));
-            mailbox_done(y->in, message.size);
-            kv_buf_free(&message);
+            if (!message_came(y)) break;
+            mailbox_done(y->in, y->heard.size);
+            kv_buf_free(&y->heard);
+            y->heard_at = 0;
         }
     }
 }
@@ -417,6 +439,7 @@ void siblings_tick(struct worker *w, uint64_t now_ns)
 {
     if (w->siblings == NULL) return;
     if (!siblings_is_face(w)) {
+        siblings_receive(w); /* what waits for room; nobody says when there is some */
         if (w->is_beat || w->stopping || w->poisoned) say_up(w);
         return;
     }
@@ -461,6 +484,13 @@ bool siblings_lead(const struct worker *w)
     for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++)
         if (siblings_state(w, k)->leads > 0) return true;
     return false;
+}
+
+bool siblings_node_is_damaged(const struct worker *w)
+{
+    bool is_damaged = store_damage(w->store) != NULL;
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) is_damaged = is_damaged || siblings_state(w, k)->damaged;
+    return is_damaged;
 }
 
 bool siblings_node_is_full(const struct worker *w)

@@ -70,7 +70,8 @@ struct sibling_state {
     uint64_t reads[KV_LEVEL_ANY + 1], read_rounds, served[2]; /* served: by load_kind */
 };
 const struct sibling_state *siblings_state(const struct worker *w, uint32_t index);
-bool siblings_lead(const struct worker *w); /* one of them leads a partition */
+bool siblings_lead(const struct worker *w);            /* one of them leads a partition */
+bool siblings_node_is_damaged(const struct worker *w); /* its own store, or that of one of them */
 
 void siblings_peer_event(struct worker *w, uint32_t node, bool is_up); /* a link came up, or ended */
 void siblings_order_levels(struct worker *w, const char *levels);
