@@ -101,6 +101,19 @@ refused 'holds the data of 2 workers, not of 1; next: ' --workers 1
 refused 'holds the data of 2 workers, not of 3; next: ' --workers 3
 data=$T/copy
 refused 'worker-1 is not the directory that belongs there' --workers 2
+# Rows that two stores have, as while a replica is on its way, are saved once.
+cluster kill 3 >/dev/null || die "kill 3"
+lines() { wc -l <"$1"; }
+shared=0
+for store in $(stores "$T/c/node-3/data"); do # beside worker 0 of node 2
+    rm -rf "$data/worker-1" && cp -r "$store" "$data/worker-1" && rm -rf "$data/worker-1/worker-1" || die "copy"
+    "$B/kvlog" salvage "$data" >"$T/both" 2>"$T/report" || die "salvage: $(cat "$T/report")"
+    "$B/kvlog" salvage "$data/worker-1" >"$T/other" 2>/dev/null
+    expect "each row once, of two stores" "$(lines "$T/both")" "$(jq -r .key "$T/both" | sort -u | wc -l)"
+    expect "and all of them" "$(cat "$T/part" "$T/other" | jq -r .key | sort -u | wc -l)" "$(lines "$T/both")"
+    shared=$((shared + $(lines "$T/part") + $(lines "$T/other") - $(lines "$T/both")))
+done
+[ $shared -gt 0 ] || die "no row was in two stores"
 cluster start 2 >/dev/null || die "start 2"
 # Emptied as that said, it is filled again.
 cluster wipe 3 >/dev/null || die "wipe 3"
