@@ -82,7 +82,7 @@ void load_hot_json(struct worker *w, uint32_t keyspace, uint32_t limit, struct k
     struct kv_slice *lines = status_lines(kv_buf_slice(&text), &count);
     if (lines != NULL) qsort(lines, count, sizeof *lines, ops_order);
     kv_buf_printf(out, "{\"node\":%u,\"hot\":[", w->node_id);
-    for (uint32_t n = 0; n < count && n < limit; n++) {
+    for (uint32_t n = 0; lines != NULL && n < count && n < limit; n++) {
         if (n > 0) kv_buf_append_u8(out, ',');
         kv_buf_append_slice(out, lines[n]);
     }

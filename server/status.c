@@ -117,7 +117,7 @@ static void groups_merge(struct worker *w, struct kv_slice others, struct kv_buf
     kv_buf_append_slice(&text, others);
     struct kv_slice *lines = status_lines(kv_buf_slice(&text), &count);
     if (lines != NULL) qsort(lines, count, sizeof *lines, line_order);
-    for (uint32_t n = 0; n < count; n++) {
+    for (uint32_t n = 0; lines != NULL && n < count; n++) {
         if (n > 0) kv_buf_append_u8(out, ',');
         kv_buf_append_slice(out, lines[n]);
     }
