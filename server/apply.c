@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "client/base/endian.h"
@@ -21,7 +22,8 @@
  *   sub    16 B client id, 8 B sequence (big-endian: command_sub)
  *   value  8 B stamp (little-endian), 1 B err, 1 B flags, 4 B and 8 B version, 8 B expire_ms, reply
  */
-enum { DEDUP_HEADER = 8 + 2 + 4 + 8 + 8,
+enum { MEMBERS_TEXT_BYTES = 32 * DESCRIPTOR_REPLICAS_MAX,
+       DEDUP_HEADER = 8 + 2 + 4 + 8 + 8,
        DEDUP_REPLY_CUT = 1,
        DIRECTORY_OPS = 3 }; /* a step's row and its idempotency record; more: it changed a keyspace's row, or ended */
 static_assert((int)DEDUP_HEADER < (int)STORE_DEDUP_VALUE_BYTES_MAX, "a reply follows the header");
@@ -126,6 +128,18 @@ static void corrupt(struct group *g, const char *what, uint64_t index, enum kv_e
     if (w->o.stop_wanted != NULL) w->o.stop_wanted(w->o.context);
 }
 
+/* Who is in it, for the journal: `replica@node`, and what it is, if no voter of both configurations. */
+static void members_text(const struct descriptor *d, char out[MEMBERS_TEXT_BYTES])
+{
+    static const char *const roles[] = {"", ":learner", ":incoming", ":outgoing"};
+    size_t used = 0;
+    for (uint32_t i = 0; i < d->replica_count; i++) {
+        const struct descriptor_replica *r = &d->replicas[i];
+        used += (size_t)snprintf(out + used, MEMBERS_TEXT_BYTES - used, "%s%u@%u%s", i > 0 ? " " : "", r->id, r->node, roles[r->role]);
+        assert(used < MEMBERS_TEXT_BYTES);
+    }
+}
+
 static void describe(struct group *g, const struct command *c, uint64_t index)
 {
     struct descriptor d;
@@ -154,8 +168,10 @@ static void describe(struct group *g, const struct command *c, uint64_t index)
     map_tell(g);
     g->described = index;
     leave_described(g, &d);
-    JOURNAL(g->w->journal, raft, INFO, "descriptor", "group=%u conf_epoch=%u replicas=%u joint=%d", g->id,
-            d.conf_epoch, d.replica_count, descriptor_is_joint(&d));
+    char members[MEMBERS_TEXT_BYTES];
+    members_text(&d, members);
+    JOURNAL(g->w->journal, raft, INFO, "descriptor", "group=%u conf_epoch=%u replicas=%u joint=%d members=\"%s\"", g->id,
+            d.conf_epoch, d.replica_count, descriptor_is_joint(&d), members);
 }
 
 static void refuse(struct exec *x, struct kv_reply *reply, enum kv_err err, const char *why)

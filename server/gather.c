@@ -2,18 +2,27 @@
 
 #include "client/base/text.h"
 #include "client/wire/resp.h"
+#include "server/jobs.h"
 #include "server/request.h"
 #include "server/siblings.h"
 
-/* Questions to a node that all of its workers answer together (KVSTATUS, KVREPLACE, KVHOT): worker 0 asks the others as it would ask nodes, and puts its own
- * answer in front of theirs. Who does not answer in time is left out. */
+/* Questions to a node that all of its workers answer together: worker 0 asks the others as it would ask nodes, and puts its own answer to theirs.
+ *
+ *   KVSTATUS, KVHOT      lines of JSON: of who does not answer in time they are left out
+ *   KVREPLACE, KVLEFT    numbers, their sum: KVLEFT fails if one is missing, since "none is left" is what is acted upon */
 struct gather {
     struct worker *w;
     struct request *asker; /* NULL: gave up waiting */
     uint32_t open;
-    struct kv_buf text; /* KVSTATUS: groups of the others, KVHOT: their keys, each behind a comma */
-    uint64_t sum;       /* KVREPLACE */
+    bool is_short; /* somebody has not answered */
+    struct kv_buf lines;
+    uint64_t sum;
 };
+
+static bool is_sum(const struct request *r)
+{
+    return r->body.op == KV_OP_KVREPLACE || r->body.op == KV_OP_KVLEFT;
+}
 
 static void abandon(struct request *r)
 {
@@ -22,49 +31,34 @@ static void abandon(struct request *r)
     r->children = NULL;
 }
 
-/* {"node":N,"hot":[..]}: what stands in the list. */
-static struct kv_slice hot_list(struct kv_slice json)
+static void own_put(struct gather *g, const struct request *r, struct kv_buf *out)
 {
-    const uint8_t *from = json.size < 3 ? NULL : memchr(json.data, '[', json.size);
-    return from == NULL ? kv_slice(NULL, 0) : kv_slice(from + 1, (size_t)(json.data + json.size - 2 - (from + 1)));
-}
-
-static void hot_merge(struct gather *g, struct request *r, struct kv_buf *out)
-{
-    uint64_t limit = 0, keyspace = UINT32_MAX;
-    struct kv_buf own = {0};
-    (void)kv_parse_u64(r->body.args[0], &limit);
+    struct kv_slice others = kv_buf_slice(&g->lines);
+    uint64_t number = 0, keyspace = UINT32_MAX;
+    if (r->body.arg_count > 0) (void)kv_parse_u64(r->body.args[0], &number);
     if (r->body.arg_count > 1) (void)kv_parse_u64(r->body.args[1], &keyspace);
-    load_hot_json(g->w, (uint32_t)keyspace, (uint32_t)limit, &own);
-    struct kv_slice list = hot_list(kv_buf_slice(&own)), others = kv_buf_slice(&g->text);
-    if (list.size == 0 && others.size > 0) others = kv_slice(others.data + 1, others.size - 1);
-    kv_buf_printf(out, "{\"node\":%u,\"hot\":[", g->w->node_id);
-    kv_buf_append_slice(out, list);
-    kv_buf_append_slice(out, others);
-    kv_buf_append_text(out, "]}");
-    kv_buf_free(&own);
+    if (r->body.op == KV_OP_KVSTATUS) status_json(g->w, out, others);
+    else if (r->body.op == KV_OP_KVHOT) load_hot_json(g->w, (uint32_t)keyspace, (uint32_t)number, out, others);
+    else if (r->body.op == KV_OP_KVLEFT) kv_buf_printf(out, "%llu", (unsigned long long)(g->sum + jobs_left(g->w, (uint32_t)number)));
+    else kv_buf_printf(out, "%llu", (unsigned long long)(g->sum + request_replace(g->w, r->body.args[0])));
 }
 
 static void end(struct gather *g)
 {
     struct request *r = g->asker;
     struct kv_buf text = {0}, value = {0};
-    if (r != NULL) {
-        r->children = NULL;
-        if (r->body.op == KV_OP_KVSTATUS) {
-            status_json(g->w, &text, kv_buf_slice(&g->text));
-        } else if (r->body.op == KV_OP_KVHOT) {
-            hot_merge(g, r, &text);
-        } else {
-            kv_buf_printf(&text, "%llu", (unsigned long long)(g->sum + request_replace(g->w, r->body.args[0])));
-        }
+    if (r != NULL) r->children = NULL;
+    if (r != NULL && g->is_short && r->body.op == KV_OP_KVLEFT) {
+        request_fail(r, KV_UNAVAILABLE, "a worker of the node does not answer");
+    } else if (r != NULL) {
+        own_put(g, r, &text);
         resp_put_bulk(&value, kv_buf_slice(&text));
         struct kv_reply reply = {.applied = KV_APPLIED_YES, .node = g->w->node_id, .value = kv_buf_slice(&value)};
         request_finish(r, &reply);
     }
     kv_buf_free(&text);
     kv_buf_free(&value);
-    kv_buf_free(&g->text);
+    kv_buf_free(&g->lines);
     free(g);
 }
 
@@ -74,25 +68,21 @@ static void answered(struct request *r, const struct kv_reply *reply)
     struct kv_slice value = reply->value;
     struct resp_value v;
     uint64_t number = 0;
-    if (reply->err == KV_OK && resp_next(&value, SIZE_MAX, &v) == KV_OK && v.type == RESP_BULK && v.text.size > 0) {
-        if (r->body.op == KV_OP_KVSTATUS) {
-            kv_buf_append_slice(&g->text, v.text);
-        } else if (r->body.op == KV_OP_KVHOT) {
-            struct kv_slice list = hot_list(v.text);
-            if (list.size > 0) kv_buf_append_u8(&g->text, ',');
-            kv_buf_append_slice(&g->text, list);
-        } else if (kv_parse_u64(v.text, &number)) {
-            g->sum += number;
-        }
-    }
+    bool is_good = reply->err == KV_OK && resp_next(&value, SIZE_MAX, &v) == KV_OK && v.type == RESP_BULK;
+    if (is_good && is_sum(r)) is_good = kv_parse_u64(v.text, &number);
+    if (!is_good) g->is_short = true;
+    else if (is_sum(r)) g->sum += number;
+    else kv_buf_append_slice(&g->lines, v.text);
     if (--g->open == 0) end(g);
 }
 
+/* Else worker 0 says what is wrong. */
 static bool is_of_all(const struct request *r)
 {
     uint64_t number;
-    if (r->body.op != KV_OP_KVHOT) return r->body.op == KV_OP_KVSTATUS || r->body.op == KV_OP_KVREPLACE;
-    for (uint32_t i = 0; i < r->body.arg_count; i++) /* else worker 0 says what is wrong */
+    if (r->body.op == KV_OP_KVSTATUS) return true;
+    if (r->body.op != KV_OP_KVHOT) return is_sum(r) && kv_parse_u64(r->body.args[0], &number) && number <= UINT32_MAX;
+    for (uint32_t i = 0; i < r->body.arg_count; i++)
         if (!kv_parse_u64(r->body.args[i], &number) || number > (i == 0 ? REQUEST_HOT_MAX : UINT32_MAX) || (i == 0 && number == 0)) return false;
     return true;
 }
@@ -102,9 +92,13 @@ bool siblings_gather(struct request *r)
     struct worker *w = r->w;
     if (w->siblings == NULL || !siblings_is_face(w) || !is_of_all(r)) return false;
     struct gather *g = calloc(1, sizeof *g);
-    if (g == NULL || !request_own(r)) {
+    if (g == NULL) {
+        request_fail(r, KV_BUSY, "out of memory");
+        return true;
+    }
+    if (!request_own(r)) { /* which has answered it */
         free(g);
-        return false;
+        return true;
     }
     *g = (struct gather){.w = w, .asker = r, .open = 1};
     r->state = REQUEST_FANNED;
@@ -112,7 +106,10 @@ bool siblings_gather(struct request *r)
     r->abandon = abandon;
     for (uint32_t k = 1; k < siblings_count(w); k++) {
         struct request *child = request_make(w);
-        if (child == NULL) continue;
+        if (child == NULL) {
+            g->is_short = true;
+            continue;
+        }
         child->done = answered;
         child->owner = g;
         child->body = (struct kv_request){.op = r->body.op, .args = r->body.args, .arg_count = r->body.arg_count, .keyspace = r->body.keyspace};

@@ -49,7 +49,7 @@ enum kv_err lane_state_open(const struct config *c, const char *directory, bool 
     }
     if (err == KV_CORRUPT)
         (void)snprintf(why, why_size, "%s/%s; no other node has a copy. Next: kvlog salvage %s, or restore a backup", directory,
-                       what[0] != '\0' ? what : "state: damaged", directory);
+                       what[0] != '\0' ? what : "state: damaged", c->node_data);
     else if (err != KV_OK)
         (void)snprintf(why, why_size, "%s/state: %s", directory, what[0] != '\0' ? what : kv_err_text(err));
     return err;

@@ -7,7 +7,7 @@
  *
  * Every replica counts what it serves: a leader reads and writes, a follower the reads that may be its; what a node only
  * forwards counts where it is served. On the path of a request that is an increment and the countdown to the next sample, of
- * which a node takes about LOAD_SAMPLES_MAX a second however much it serves; each stands for the requests since the one before. Once a second
+ * which a worker takes about LOAD_SAMPLES_MAX a second however much it serves; each stands for the requests since the one before. Once a second
  * counts become rates, averages that forget within LOAD_WINDOW_S. A partition that serves more than one request a second has a
  * sketch of its hottest keys and a sample of its keys (sketch.h), about 7 KB and those keys; others have none.
  *
@@ -104,6 +104,8 @@ void load_learn(struct worker *w, const struct peer_load *l);
 struct load_report *load_report_of(const struct worker *w, const struct partition *p, uint64_t now_ns); /* NULL: none that holds now */
 void load_report_free(struct load_report *r);
 
-/* The hottest keys that this node serves, of one keyspace (UINT32_MAX: of all), as JSON. */
-void load_hot_json(struct worker *w, uint32_t keyspace, uint32_t limit, struct kv_buf *out);
+/* The hottest keys that are served here, of one keyspace (UINT32_MAX: of all): by this worker, a line of JSON each; by the node,
+ * as JSON, with the lines of its other workers. */
+void load_hot_lines(struct worker *w, uint32_t keyspace, uint32_t limit, struct kv_buf *out);
+void load_hot_json(struct worker *w, uint32_t keyspace, uint32_t limit, struct kv_buf *out, struct kv_slice others);
 #endif

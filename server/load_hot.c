@@ -3,7 +3,7 @@
 #include "client/base/text.h"
 #include "server/group.h"
 
-/* KVHOT: the sketches of this node's partitions, put together. Each key is led by one node, so those of all nodes make a
+/* KVHOT: the sketches of this node's partitions, of all its workers, put together. Each key is led by one node, so those of all nodes make a
  * list of the cluster's, but for reads of level `any` at followers. */
 struct hot_key {
     const struct group *g;
@@ -36,7 +36,7 @@ static void key_json(const struct hot_key *k, double seconds, struct kv_buf *out
                   load_rate(&k->g->load) < k->rate ? 1.0 : k->rate / load_rate(&k->g->load));
 }
 
-void load_hot_json(struct worker *w, uint32_t keyspace, uint32_t limit, struct kv_buf *out)
+void load_hot_lines(struct worker *w, uint32_t keyspace, uint32_t limit, struct kv_buf *out)
 {
     double since_tick = (double)(env_now_ns(w->env) - w->loads.tick_ns) / 1e9;
     uint32_t count = 0, room = 0;
@@ -51,11 +51,42 @@ void load_hot_json(struct worker *w, uint32_t keyspace, uint32_t limit, struct k
         }
     }
     if (keys != NULL) qsort(keys, count, sizeof *keys, rate_order);
-    kv_buf_printf(out, "{\"node\":%u,\"hot\":[", w->node_id);
     for (uint32_t i = 0; i < count && i < limit; i++) {
-        if (i > 0) kv_buf_append_u8(out, ',');
         key_json(&keys[i], seconds_of(keys[i].g->load.hot, since_tick), out);
+        kv_buf_append_u8(out, '\n');
+    }
+    free(keys);
+}
+
+static double ops_of(struct kv_slice line)
+{
+    static const char name[] = "\"ops\":";
+    const char *at = memmem(line.data, line.size, name, sizeof name - 1);
+    return at == NULL ? 0 : strtod(at + sizeof name - 1, NULL); /* a comma follows */
+}
+
+static int ops_order(const void *a, const void *b)
+{
+    const struct kv_slice *x = a, *y = b;
+    double of_x = ops_of(*x), of_y = ops_of(*y);
+    if (of_x != of_y) return of_x > of_y ? -1 : 1;
+    return kv_slice_cmp(*x, *y);
+}
+
+void load_hot_json(struct worker *w, uint32_t keyspace, uint32_t limit, struct kv_buf *out, struct kv_slice others)
+{
+    struct kv_buf text = {0};
+    uint32_t count;
+    load_hot_lines(w, keyspace, limit, &text);
+    kv_buf_append_slice(&text, others);
+    struct kv_slice *lines = status_lines(kv_buf_slice(&text), &count);
+    if (lines != NULL) qsort(lines, count, sizeof *lines, ops_order);
+    kv_buf_printf(out, "{\"node\":%u,\"hot\":[", w->node_id);
+    for (uint32_t n = 0; lines != NULL && n < count && n < limit; n++) {
+        if (n > 0) kv_buf_append_u8(out, ',');
+        kv_buf_append_slice(out, lines[n]);
     }
     kv_buf_append_text(out, "]}");
-    free(keys);
+    free(lines);
+    kv_buf_free(&text);
 }

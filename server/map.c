@@ -283,7 +283,8 @@ void map_remove_group(struct worker *w, struct group *g)
             p->told->list = kv_slice(NULL, 0);
         }
     }
-    if (p->leader == w->node_id) p->leader = 0;
+    if (seats_leader(w, p) != 0) p->leader = w->node_id; /* its successor, on another worker */
+    else if (p->leader == w->node_id) p->leader = 0;
     p->group = NULL;
     map_settle(w);
 }

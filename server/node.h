@@ -148,6 +148,7 @@ void worker_poison(struct worker *w);
 /* status.c */
 void status_groups(struct worker *w, struct kv_buf *out);                       /* of this worker, a line of JSON each */
 void status_json(struct worker *w, struct kv_buf *out, struct kv_slice others); /* others: status_groups() of its siblings */
+struct kv_slice *status_lines(struct kv_slice text, uint32_t *count);           /* of it, without their ends; to be freed; NULL, 0: no memory */
 void status_map(struct worker *w, struct kv_buf *out);                          /* kv_map_encode bytes */
 void status_info(void *node, bool on_cluster_face, const char *section, struct kv_buf *out);
 #endif

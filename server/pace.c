@@ -12,14 +12,14 @@ struct held { /* in r->memory, in place of the arguments */
 
 static uint64_t service_ns(const struct worker *w)
 {
-    return KV_SECONDS(1) * siblings_count(w) / w->config->service_rate; /* each worker has its share */
+    return KV_SECONDS(1) / w->config->service_rate;
 }
 
 /* What nodes ask among themselves, and what is asked of nodes, is not an operation of users. */
 static bool is_users(const struct request *r)
 {
     bool is_data = r->body.op < KV_OP_NOOP && !kv_op_is_directory(r->body.op) && r->body.keyspace != KV_KEYSPACE_SYSTEM;
-    return !r->internal && is_data && r->body.op != KV_OP_KVAWAIT;
+    return siblings_is_face(r->w) && !r->internal && is_data && r->body.op != KV_OP_KVAWAIT;
 }
 
 bool pace_admit(struct request *r)

@@ -6,7 +6,8 @@
  * alike, as a machine would that can do no more; an option for tests of balance and scale. What it only forwards is not
  * counted. Answers leave one by one in the order in which the work was done, each a service time behind the one before.
  * The work itself is not put off, so leases, splits and the order of a partition's writes are those of a node without
- * a limit. Who could not be answered inside its deadline is refused before anything is done.
+ * a limit. Who could not be answered inside its deadline is refused before anything is done. Of several workers worker 0 keeps it for
+ * all: what another one serves has come through it, and goes back that way.
  *
  * Off (0) it is one comparison a request. */
 struct request;
@@ -21,7 +22,7 @@ struct pace {
 };
 
 void pace_init(struct worker *w);
-/* `r` is about to be executed here. False: it has been answered BUSY. */
+/* `r` is about to be executed here, or on another worker of this node. False: it has been answered BUSY. */
 bool pace_admit(struct request *r);
 /* An admitted one failed on its way: its answer waits for nobody. */
 void pace_excuse(struct request *r);

@@ -51,6 +51,7 @@ void peer_answered(struct worker *w, uint32_t node, struct request *r, struct kv
     bool is_told = r->body.pinned && reply->err == KV_WRONG_SHARD; /* who named the partition asks again by itself */
     if (reply->err != KV_OK) map_learn_leader(w, r->partition, reply->leader);
     if (refuses && !is_told) {
+        if (r->is_admitted) pace_excuse(r); /* the worker it was handed to has not served it */
         request_park(r, KV_MS(5));
         worker_turn(w);
         return;

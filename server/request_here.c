@@ -55,8 +55,9 @@ bool request_answer_here(struct request *r)
         uint64_t limit = 0, keyspace = UINT32_MAX;
         bool good = kv_parse_u64(r->body.args[0], &limit) && limit >= 1 && limit <= REQUEST_HOT_MAX;
         if (r->body.arg_count > 1) good = good && kv_parse_u64(r->body.args[1], &keyspace) && keyspace <= UINT32_MAX;
-        if (good) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text);
-        else reply.err = KV_BAD_ARGUMENT;
+        if (!good) reply.err = KV_BAD_ARGUMENT;
+        else if (siblings_is_face(w)) load_hot_json(w, (uint32_t)keyspace, (uint32_t)limit, &text, kv_slice(NULL, 0));
+        else load_hot_lines(w, (uint32_t)keyspace, (uint32_t)limit, &text);
         if (!good) why = "KVHOT limit [keyspace]: a number of keys, 1 to 1000, and the id of a keyspace";
         break;
     }

@@ -47,6 +47,7 @@ static bool is_siblings_own(const struct request *r)
 static void send_to(struct request *r, struct partition *p, uint32_t node)
 {
     struct worker *w = r->w;
+    if (sibling_is_way(node) && !pace_admit(r)) return;
     w->reads_sent += request_is_anywhere(r) && !sibling_is_way(node);
     if (r->is_write && r->body.sequence == 0 && !sibling_is_way(node)) { /* so that a repeat is harmless */
         memcpy(r->body.client, w->client_id, sizeof r->body.client);
@@ -185,7 +186,7 @@ static enum kv_err one_partition(struct request *r, const struct kv_key_rule *ru
 void request_absent(struct request *r)
 {
     struct worker *w = r->w;
-    if (nodes_are_one(w) && store_damage(w->store) != NULL) {
+    if (nodes_are_one(w) && siblings_node_is_damaged(w)) {
         request_fail(r, KV_CORRUPT, "the only replica of that partition is damaged: stop the node, then kvlog salvage");
         return;
     }

@@ -10,6 +10,7 @@
 #include "server/request.h"
 #include "server/rest.h"
 #include "server/seats.h"
+#include "server/transfer.h"
 
 /* A message is what was said in a turn, one frame behind the other:
  *
@@ -31,6 +32,8 @@ enum frame_kind { FRAME_REQUEST = 1,
                   FRAME_LEVELS, /* down: log levels, as text */
                   FRAME_CHECKPOINT,
                   FRAME_END };
+enum { REPLIES_BYTES_MAX = 8 << 20,
+       WAIT_MS_MAX = 1000 };
 enum { FLAG_ROAMS = 1, /* of a request: its client knows other nodes */
        FLAG_UP = 1 };
 struct frame_head {
@@ -45,6 +48,7 @@ struct node_state { /* of the node, as worker 0 knows it */
     struct clock clock;
     uint64_t birthmark;
     bool stopping, poisoned, full;
+    uint32_t senders; /* workers that send snapshots */
     uint32_t count;
     struct peer_facts nodes[KV_NODES_MAX];
 };
@@ -53,7 +57,10 @@ struct way { /* to one other worker, and back */
     struct siblings *s;
     uint32_t index;
     struct mailbox *in, *out;
-    struct kv_buf said;     /* this turn; what found no room stays */
+    struct kv_buf said;  /* this turn; what found no room stays */
+    struct kv_buf heard; /* a message that came, taken up to heard_at: the rest waits for room to answer it */
+    size_t heard_at;
+    uint64_t waits_ns;      /* since when; 0: it does not */
     size_t open_at;         /* where the head of the last frame stands, if it may go on; SIZE_MAX: none */
     struct kv_map forwards; /* id -> struct request */
     uint64_t forward_next;
@@ -95,6 +102,7 @@ void siblings_destroy(struct worker *w)
     if (s == NULL) return;
     for (uint32_t k = 0; k < WORKERS_MAX; k++) {
         kv_buf_free(&s->ways[k].said);
+        kv_buf_free(&s->ways[k].heard);
         kv_map_free(&s->ways[k].forwards);
         kv_map_free(&s->ways[k].lines);
     }
@@ -324,30 +332,46 @@ static void frame_came(struct way *y, const struct frame_head *head, struct kv_s
     }
 }
 
-static void message_came(struct way *y, struct kv_slice rest)
+/* A sibling answers no faster than worker 0 takes it: a client that asks for much and reads nothing would fill the memory
+ * with replies, before worker 0 sees that it is one. But for ever it does not wait: worker 0 may have ended. */
+static bool is_to_wait(struct way *y, enum frame_kind kind)
 {
+    if (kind != FRAME_REQUEST || siblings_is_face(y->s->w)) return false;
+    uint64_t now_ns = env_now_ns(y->s->w->env);
+    if (y->said.size + mailbox_bytes(y->out) < REPLIES_BYTES_MAX) y->waits_ns = 0;
+    else if (y->waits_ns == 0) y->waits_ns = now_ns;
+    return y->waits_ns != 0 && now_ns - y->waits_ns < KV_MS(WAIT_MS_MAX);
+}
+
+/* False: some of it has to wait. */
+static bool message_came(struct way *y)
+{
+    struct kv_slice all = kv_buf_slice(&y->heard);
     struct frame_head head;
-    while (rest.size > 0) {
-        assert(rest.size >= sizeof head);
-        memcpy(&head, rest.data, sizeof head);
-        assert(head.size <= rest.size - sizeof head);
-        frame_came(y, &head, kv_slice(rest.data + sizeof head, head.size));
-        rest = kv_slice(rest.data + sizeof head + head.size, rest.size - sizeof head - head.size);
+    while (y->heard_at < all.size) {
+        const uint8_t *at = all.data + y->heard_at;
+        assert(all.size - y->heard_at >= sizeof head);
+        memcpy(&head, at, sizeof head);
+        assert(head.size <= all.size - y->heard_at - sizeof head);
+        if (is_to_wait(y, (enum frame_kind)head.kind)) return false;
+        y->heard_at += sizeof head + head.size;
+        frame_came(y, &head, kv_slice(at + sizeof head, head.size));
     }
+    return true;
 }
 
 void siblings_receive(struct worker *w)
 {
     for (uint32_t k = 0; w->siblings != NULL && k < siblings_count(w); k++) {
         struct way *y = &w->siblings->ways[k];
-        struct kv_buf message;
         if (!is_way(w, k)) continue;
         mailbox_look(y->in);
-        while (mailbox_take(y->in, &message)) {
+        while (y->heard.size > 0 || mailbox_take(y->in, &y->heard)) {
             worker_clock_forget(w);
-            message_came(y, kv_buf_slice(&message));
-            mailbox_done(y->in, message.size);
-            kv_buf_free(&message);
+            if (!message_came(y)) break;
+            mailbox_done(y->in, y->heard.size);
+            kv_buf_free(&y->heard);
+            y->heard_at = 0;
         }
     }
 }
@@ -367,6 +391,7 @@ static void say_up(struct worker *w)
     now.damaged = store_damage(w->store) != NULL;
     now.birthmark = store_birthmark(w->store);
     now.impaired = now.birthmark != STORE_ORIGINAL && now.birthmark != store_id(w->store);
+    now.sends = transfer_sends(w);
     now.groups = w->groups.count;
     now.open = w->open_count;
     store_stats(w->store, &now.stats);
@@ -380,6 +405,7 @@ static void say_up(struct worker *w)
         now.led_by += g->leader != 0;
     }
     for (struct group *g = w->active; g != NULL; g = g->active_next) seats_tell(g); /* that it is out of touch comes with time */
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): both begin as zeros, padding too */
     if (memcmp(&now, &s->told_up, sizeof now) == 0) return;
     s->told_up = now;
     frame_say(&s->ways[0], FRAME_STATE, 0, 0, &now, sizeof now);
@@ -399,10 +425,13 @@ static void say_down(struct worker *w)
     now.stopping = w->stopping;
     now.full = siblings_node_is_full(w);
     now.poisoned = w->poisoned;
+    now.senders = transfer_sends(w);
+    for (uint32_t k = 1; k < siblings_count(w); k++) now.senders += siblings_state(w, k)->sends;
     while (now.count < KV_NODES_MAX && peers_facts(w->peers, now.count, &now.nodes[now.count])) {
         now.nodes[now.count].backlog &= ~(uint64_t)0xfffff; /* roughly is enough */
         now.count++;
     }
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): both begin as zeros, padding too */
     if (memcmp(&now, &s->told_down, sizeof now) == 0) return;
     s->told_down = now;
     for (uint32_t k = 1; k < siblings_count(w); k++) frame_say(&s->ways[k], FRAME_STATE, 0, 0, &now, sizeof now);
@@ -412,6 +441,7 @@ void siblings_tick(struct worker *w, uint64_t now_ns)
 {
     if (w->siblings == NULL) return;
     if (!siblings_is_face(w)) {
+        siblings_receive(w); /* what waits for room; nobody says when there is some */
         if (w->is_beat || w->stopping || w->poisoned) say_up(w);
         return;
     }
@@ -458,11 +488,26 @@ bool siblings_lead(const struct worker *w)
     return false;
 }
 
+bool siblings_node_is_damaged(const struct worker *w)
+{
+    bool is_damaged = store_damage(w->store) != NULL;
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) is_damaged = is_damaged || siblings_state(w, k)->damaged;
+    return is_damaged;
+}
+
 bool siblings_node_is_full(const struct worker *w)
 {
     bool full = store_is_full(w->store) || (!siblings_is_face(w) && w->siblings->node.full);
     for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) full = full || siblings_state(w, k)->full;
     return full;
+}
+
+uint32_t siblings_senders(const struct worker *w)
+{
+    if (w->siblings == NULL) return 1;
+    uint32_t others = siblings_is_face(w) ? 0 : w->siblings->node.senders - (w->siblings->node.senders > 0 && w->siblings->told_up.sends);
+    for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++) others += siblings_state(w, k)->sends;
+    return others + 1;
 }
 
 const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node)

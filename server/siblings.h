@@ -63,19 +63,21 @@ void worker_end(struct worker *w); /* a sibling's: worker 0 has stopped */
 struct sibling_state {
     bool poisoned, full, damaged; /* store_damage() */
     bool impaired;                /* its store may have forgotten replicas that it held: its birthmark is */
+    bool sends;                   /* transfer_sends() */
     uint64_t birthmark;
     uint32_t groups, leads, led_by, open;
     struct store_stats stats;
     uint64_t reads[KV_LEVEL_ANY + 1], read_rounds, served[2]; /* served: by load_kind */
 };
 const struct sibling_state *siblings_state(const struct worker *w, uint32_t index);
-bool siblings_lead(const struct worker *w); /* one of them leads a partition */
+bool siblings_lead(const struct worker *w);            /* one of them leads a partition */
+bool siblings_node_is_damaged(const struct worker *w); /* its own store, or that of one of them */
 
 void siblings_peer_event(struct worker *w, uint32_t node, bool is_up); /* a link came up, or ended */
 void siblings_order_levels(struct worker *w, const char *levels);
 void siblings_order_checkpoint(struct worker *w);
 void siblings_end(struct worker *w); /* worker 0 is stopped: they end too */
-/* Asks all workers of the node, this one among them, what only together is an answer (KVSTATUS, KVREPLACE, KVHOT). True: taken. */
+/* Asks all workers of the node, this one among them, what only together is an answer (gather.c). True: taken. */
 bool siblings_gather(struct request *r);
 
 /* ---- what the others know of the node ---- */
@@ -84,6 +86,7 @@ const struct peer_facts *siblings_facts(const struct worker *w, uint32_t node); 
 uint32_t siblings_facts_connected(const struct worker *w);
 uint64_t siblings_node_birthmark(const struct worker *w); /* worker 0 knows it too */
 bool siblings_node_is_full(const struct worker *w);       /* likewise: the disk of one of its workers is */
+uint32_t siblings_senders(const struct worker *w);        /* likewise: how many send snapshots, this one counted, and so share snapshot.rate */
 
 /* ---- the record of the data directory: how many workers it is of ---- */
 

@@ -95,22 +95,27 @@ static int line_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+struct kv_slice *status_lines(struct kv_slice text, uint32_t *count)
+{
+    uint32_t room = 0;
+    *count = 0;
+    for (size_t i = 0; i < text.size; i++) room += text.data[i] == '\n';
+    struct kv_slice *lines = calloc(room + 1, sizeof *lines);
+    for (size_t at = 0; lines != NULL && *count < room; at += lines[(*count)++].size + 1) {
+        const uint8_t *end = memchr(text.data + at, '\n', text.size - at);
+        lines[*count] = kv_slice(text.data + at, (size_t)(end - text.data) - at);
+    }
+    return lines;
+}
+
 /* Groups of all workers by their ids, as members of an array. */
 static void groups_merge(struct worker *w, struct kv_slice others, struct kv_buf *out)
 {
     struct kv_buf text = {0};
-    uint32_t count = 0;
+    uint32_t count;
     status_groups(w, &text);
     kv_buf_append_slice(&text, others);
-    struct kv_slice all = kv_buf_slice(&text);
-    for (size_t i = 0; i < all.size; i++) count += all.data[i] == '\n';
-    struct kv_slice *lines = calloc(count + 1, sizeof *lines);
-    size_t at = 0;
-    for (uint32_t n = 0; lines != NULL && n < count; n++) {
-        const uint8_t *end = memchr(all.data + at, '\n', all.size - at);
-        lines[n] = kv_slice(all.data + at, (size_t)(end - all.data) - at);
-        at += lines[n].size + 1;
-    }
+    struct kv_slice *lines = status_lines(kv_buf_slice(&text), &count);
     if (lines != NULL) qsort(lines, count, sizeof *lines, line_order);
     for (uint32_t n = 0; lines != NULL && n < count; n++) {
         if (n > 0) kv_buf_append_u8(out, ',');

@@ -5,6 +5,7 @@
 
 #include "server/group.h"
 #include "server/keyspaces.h"
+#include "server/siblings.h"
 
 enum { CHUNK_BYTES = 512 << 10,
        BUSY_MS = 250 };
@@ -81,7 +82,7 @@ static void chunk_read_done(struct store_chunk *c, enum kv_err err)
     t->waiting = true;
     t->asked_ns = env_now_ns(w->env);
     uint64_t start = w->snapshot_free_ns > t->asked_ns ? w->snapshot_free_ns : t->asked_ns;
-    w->snapshot_free_ns = start + c->got * 1000000000u / w->config->snapshot_rate;
+    w->snapshot_free_ns = start + c->got * 1000000000u * siblings_senders(w) / w->config->snapshot_rate;
     t->due_ns = w->snapshot_free_ns;
 }
 
@@ -108,6 +109,11 @@ static void export_done(struct store_export *e, enum kv_err err)
         t->moved_ns = env_now_ns(t->w->env);
         send_chunk(t);
     }
+}
+
+bool transfer_sends(const struct worker *w)
+{
+    return w->snapshot_free_ns != 0 && env_now_ns(w->env) < w->snapshot_free_ns + KV_SECONDS(1);
 }
 
 bool transfer_active(const struct group *g, raft_id to)

@@ -330,6 +330,17 @@ static uint64_t store_now(void *context)
     return env_now_ns(((struct worker *)context)->env);
 }
 
+/* Where a worker's store is, below the data directory of the node. */
+struct folder {
+    char text[24];
+};
+static struct folder folder_of(const struct worker *w)
+{
+    struct folder f = {""};
+    if (!siblings_is_face(w)) snprintf(f.text, sizeof f.text, "worker-%u/", w->o.index);
+    return f;
+}
+
 static enum kv_err open_groups(struct worker *w, char *why, size_t why_size)
 {
     uint32_t cursor = 0, id;
@@ -341,8 +352,8 @@ static enum kv_err open_groups(struct worker *w, char *why, size_t why_size)
             /* Not proven intact: it stays away, says so, and gets a successor (R4). */
             JOURNAL(w->journal, store, WARN, "replica-not-intact", "group=%u replica=%u why=damaged", id, sg.replica);
             if (!nodes_are_one(w)) continue;
-            snprintf(why, why_size, "%s/%s; no other node has a copy. Next: kvlog salvage %s, or restore a backup",
-                     w->config->node_data, store_damage(w->store), w->config->node_data);
+            snprintf(why, why_size, "%s/%s%s; no other node has a copy. Next: kvlog salvage %s, or restore a backup",
+                     w->config->node_data, folder_of(w).text, store_damage(w->store), w->config->node_data);
             return KV_CORRUPT;
         }
         struct group *g = NULL;
@@ -399,9 +410,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     err = store_open(&so, worker_random(w), w->node_id, &w->store);
     if (err != KV_OK) {
         const char *what = w->store == NULL ? NULL : store_damage(w->store);
-        char part[16] = "";
-        if (!siblings_is_face(w)) snprintf(part, sizeof part, "/worker-%u", o->index);
-        snprintf(why, why_size, "cannot open the data in %s%s: %s%s%s%s", o->config->node_data, part,
+        snprintf(why, why_size, "cannot open the data in %s%s%s: %s%s%s%s", o->config->node_data, siblings_is_face(w) ? "" : "/", folder_of(w).text,
                  err == KV_CONFLICT ? "it belongs to another node" : kv_err_text(err), what != NULL ? " (" : "",
                  what != NULL ? what : "", what != NULL ? ")" : "");
         goto fail;
@@ -414,7 +423,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
     err = siblings_is_face(w) ? workers_check(w, why, why_size) : KV_OK;
     if (err != KV_OK) goto fail;
     if (store_damage(w->store) != NULL)
-        JOURNAL(w->journal, store, ERROR, "damage", "what=\"%s\"", store_damage(w->store));
+        JOURNAL(w->journal, store, ERROR, "damage", "what=\"%s%s\"", folder_of(w).text, store_damage(w->store));
     snprintf(why, why_size, "out of memory");
     err = KV_NO_SPACE;
     w->auth = auth_create(w);
@@ -472,7 +481,7 @@ static void release_log(struct worker *w)
         if (!siblings_is_face(w)) seats_tell(g);
     }
     struct log *l = store_log(w->store);
-    uint64_t keep = !nodes_are_one(w) ? w->config->raft_log_keep : 0, segment = 0;
+    uint64_t keep = !nodes_are_one(w) ? w->config->raft_log_keep / siblings_count(w) : 0, segment = 0;
     while (log_bytes_live(l) > keep && log_live_next(l, &segment))
         for (cursor = 0; kv_map_next(&w->groups, &cursor, &id, &v);) {
             struct group *g = v;

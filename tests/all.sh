@@ -73,7 +73,7 @@ for t in tests/e2e/*.sh; do
     case " $alone " in *" $name "*) list=last ;; *) list=first ;; esac
     add $list "e2e/$name.sh" sh "$t"
 done
-for name in cluster order merge kills; do # with two workers a node
+for name in cluster order merge kills rot rot_single hot keyspaces hostile levels stop; do # with two workers a node: where that is another path
     case " $alone " in *" $name "*) list=last ;; *) list=first ;; esac
     add $list "e2e/$name.sh,workers=2" env KVD_WORKERS=2 sh "tests/e2e/$name.sh"
 done

@@ -138,7 +138,8 @@ expect "rows on the wiped node" 10 "$(said 3 'SELECT log' DBSIZE)"
 state_bytes() { kvctl node show 1 | jq '.disk_bytes - .log_bytes'; }
 is_saved() { [ "$(state_bytes)" -gt 27000000 ]; } # the node looks once a second
 checkpoints() { heard 1 'INFO persistence' | tr -d '\r' | sed -n 's/^kvd_checkpoints://p'; }
-more_checkpoints() { [ "$(checkpoints)" -gt "$1" ]; }
+workers=$(heard 1 'INFO replication' | tr -d '\r' | sed -n 's/^kvd_workers://p') # each makes its own
+more_checkpoints() { [ "$(checkpoints)" -ge $(($1 + workers)) ]; }
 checkpoint() { # of all that is applied now: one may have been under way
     for _ in 1 2; do
         n=$(checkpoints)

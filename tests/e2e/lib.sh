@@ -51,6 +51,20 @@ committed_beyond() { [ "$(commits)" -gt "$1" ]; }
 settled() { # NODE
     kvctl node show "$1" 2>/dev/null | jq -e '[.groups[].replicas[].role] | length == 27 and all(. == "voter")' >/dev/null
 }
+# The replicas of each NODE are spread over its workers, and none is on its way: until somebody moves one descriptors stay.
+seated() { # NODE..
+    for seated_node in "$@"; do
+        kvctl node show "$seated_node" 2>/dev/null | jq -e '.workers as $n | [.groups[].worker] as $at |
+            ([range($n) as $k | [$at[] | select(. == $k)] | length] | max - min <= 1) and
+            ([.groups[].replicas[].role] | all(. == "voter"))' >/dev/null || return 1
+    done
+}
+# The stores of a node: its data directory, and one below that for each worker but the first.
+stores() { # DATA_DIRECTORY
+    for store in "$1" "$1"/worker-*; do
+        [ ! -d "$store" ] || echo "$store"
+    done
+}
 # Waits until a command succeeds, asking often, at most SECONDS: a limit for what hangs, not a measure.
 until_ok() { # SECONDS COMMAND...
     end=$(($(date +%s%3N) + $1 * 1000))

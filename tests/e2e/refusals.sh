@@ -22,6 +22,7 @@ cluster up --base-port "$P" >/dev/null || die "the cluster does not start"
 kvctl keyspace create rng --partition range:g,p --replicas 3 >/dev/null &&
     kvctl keyspace create lst --partition 'list:a=x|y,b=z' --replicas 3 >/dev/null &&
     kvctl keyspace create one --partition range:m --replicas 1 >/dev/null || die "create"
+until_ok 90 seated 1 2 3 || die "replicas still move between the workers of a node"
 seen >"$T/before"
 
 # Ranges that overlap or are empty, lists, numbers, names.

@@ -19,6 +19,7 @@ refuses() { # DIRECTORY PATTERN
     [ "$(grep -c '^kvd: ' "$T/refused.log")" = 1 ] || die "not one line: $(cat "$T/refused.log")"
     grep -q "^kvd: .*$2.*Next: kvlog salvage $1" "$T/refused.log" || die "it does not say what, where and what next: $(grep '^kvd: ' "$T/refused.log")"
 }
+state() { echo "$(stores "$1" | tail -n 1)/state/data.mdb"; } # DIRECTORY: of its last worker
 salvage() { # DIRECTORY WANTED_CODE
     "$B/kvlog" salvage "$1" >"$T/out.jsonl" 2>"$T/report"
     expect "salvage of $(basename "$1")" "$2" $?
@@ -27,7 +28,7 @@ start "$T/d"
 until_ok 20 ctl put counter 0 || die "no write within 20 s"
 awk 'BEGIN { for (i = 0; i < 6000; i++) printf "row%06d\tvalue of row %06d, long enough to matter, and then a little longer than that\n", i, i }' >"$T/rows.tsv"
 ctl import "$T/rows.tsv" 2>/dev/null || die "import"
-checkpointed() { grep -q "value of row" "$T/d/state/data.mdb"; }
+checkpointed() { for store in $(stores "$T/d"); do grep -q "value of row" "$store/state/data.mdb" || return 1; done; }
 until_ok 20 checkpointed || die "no checkpoint"
 for _ in 1 2 3 4 5; do ctl incr counter >/dev/null || die "incr"; done
 ctl del row000007 >/dev/null || die "del"
@@ -64,8 +65,8 @@ grep -q '"key":"counter","value":"[01]"' "$T/out.jsonl" || die "replayed past wh
 
 # A value.
 cp -a "$T/d" "$T/value"
-row=$(grep -aob 'value of row [0-9]*' "$T/value/state/data.mdb" | sed -n '50s/.* //p')
-for place in $(grep -abo "value of row $row," "$T/value/state/data.mdb" | cut -d: -f1); do flip "$T/value/state/data.mdb" $((place + 4)); done
+row=$(grep -aob 'value of row [0-9]*' "$(state "$T/value")" | sed -n '50s/.* //p')
+for place in $(grep -abo "value of row $row," "$(state "$T/value")" | cut -d: -f1); do flip "$(state "$T/value")" $((place + 4)); done
 refuses "$T/value" 'state/data.mdb: offset [0-9]*: page'
 salvage "$T/value" 4
 grep -q "key .*row$row: the value is not what was written: lost" "$T/report" || die "the key is not told: $(cat "$T/report")"
@@ -73,10 +74,10 @@ expect "all other rows" 5998 "$(grep -c '"key":"row' "$T/out.jsonl")"
 
 # An inner page of the state: its second child is another page.
 cp -a "$T/d" "$T/page"
-at=$("$B/kvlog" pages "$T/page" | grep ' data inner, ' | head -n 1 | cut -d' ' -f1)
+at=$("$B/kvlog" pages "$(stores "$T/page" | tail -n 1)" | grep ' data inner, ' | head -n 1 | cut -d' ' -f1)
 offset=${at##*:}
-second=$(od -An -tu2 -j $((offset + 18)) -N 2 "$T/page/state/data.mdb" | tr -d ' ')
-flip "$T/page/state/data.mdb" $((offset + second))
+second=$(od -An -tu2 -j $((offset + 18)) -N 2 "$(state "$T/page")" | tr -d ' ')
+flip "$(state "$T/page")" $((offset + second))
 refuses "$T/page" 'state/data.mdb: offset [0-9]*: page'
 salvage "$T/page" 4
 grep -q 'state/data.mdb: offset [0-9]*: page [0-9]* of data: .*(lost: keys from .* to ' "$T/report" || die "what is lost is not told: $(cat "$T/report")"
@@ -90,8 +91,8 @@ echo "ok: damaged pages cost the keys beneath them, $rest rows are left"
 # Rot under a running node: the row is refused, never wrong, and the next start refuses.
 start "$T/d"
 until_ok 20 ctl get counter || die "no start"
-row=$(grep -aob 'value of row [0-9]*' "$T/d/state/data.mdb" | sed -n '70s/.* //p')
-for place in $(grep -abo "value of row $row," "$T/d/state/data.mdb" | cut -d: -f1); do flip "$T/d/state/data.mdb" $((place + 4)); done
+row=$(grep -aob 'value of row [0-9]*' "$(state "$T/d")" | sed -n '70s/.* //p')
+for place in $(grep -abo "value of row $row," "$(state "$T/d")" | cut -d: -f1); do flip "$(state "$T/d")" $((place + 4)); done
 ctl --timeout 3s get "row$row" >"$T/got" 2>"$T/err" && die "a rotten row was served: $(cat "$T/got")"
 grep -q 'replica-corrupt' "$T/kvd.log" || die "not journaled: $(tail -n 2 "$T/kvd.log")"
 grep -qi 'salvage\|checksum' "$T/err" || die "the error does not say it: $(cat "$T/err")"

@@ -42,18 +42,13 @@ expect "every row once" "$rows" "$(kvctl scan --prefix row -o json | jq -r .key 
 
 # A keyspace is born on worker 0, and spreads.
 kvctl keyspace create more --partition hash:12 --replicas 3 >/dev/null || die "create"
-even() {
-    for n in 1 2 3; do
-        kvctl node show $n 2>/dev/null | jq -e '[.groups[].worker] | group_by(.) | map(length) | length == 2 and max - min <= 1' >/dev/null || return 1
-    done
-}
-until_ok 90 even || die "uneven: $(workers_of 1) $(workers_of 2) $(workers_of 3)"
+until_ok 90 seated 1 2 3 || die "uneven: $(workers_of 1) $(workers_of 2) $(workers_of 3)"
 echo "ok: a keyspace spreads over the workers: $(workers_of 1) $(workers_of 2) $(workers_of 3)"
 # One replica alone goes too: the only voter is not lost on the way.
 kvctl keyspace create lone --partition hash:1 --replicas 1 >/dev/null || die "create lone"
 kvctl --keyspace lone put x 1 >/dev/null || die "put"
 id=$(kvctl keyspace show lone -o json | jq '.ranges[0].id') node=$(kvctl keyspace show lone -o json | jq '.ranges[0].nodes[0]')
-until_ok 60 even || die "uneven again"
+until_ok 60 seated 1 2 3 || die "uneven again"
 before=$(place "$id" "$node")
 until_ok 10 kvctl partition move "$id" "$node" "$node" || die "move of the only replica"
 until_ok 20 moved "$id" "$node" "$before" || die "the only replica is where it was"
@@ -93,16 +88,37 @@ refused() { # WANT ARGUMENTS..
     "$B/kvd" --node-data "$data" --node-id 2 --native-port 0 --resp-port 0 "$@" 2>"$T/refused" && die "it starts: $*"
     grep -q "$want" "$T/refused" || die "want '$want', got: $(cat "$T/refused")"
 }
+"$B/kvlog" verify "$data" >"$T/verify" || die "verify: $(cat "$T/verify")"
+grep -q '^worker-1/ ok: ' "$T/verify" || die "verify does not look at worker 1: $(cat "$T/verify")"
+"$B/kvlog" salvage "$data" >"$T/saved" 2>"$T/report" || die "salvage: $(cat "$T/report")"
+expect "kvlog saves what all workers have" "$rows" "$(jq -r .key "$T/saved" | grep -c '^row')"
+expect "each row once" "$(wc -l <"$T/saved")" "$(jq -r .key "$T/saved" | sort -u | wc -l)"
 cp -r "$data" "$T/copy" && mv "$T/copy/worker-1" "$T/worker-1"
+"$B/kvlog" salvage "$T/copy" >"$T/part" 2>"$T/report"
+expect "salvage without a worker's directory" 4 $?
+grep -q '^worker-1/: no such directory, though the node was of 2 workers' "$T/report" || die "what is missing is not told: $(cat "$T/report")"
 refused 'holds the data of 2 workers, not of 1; next: ' --workers 1
 refused 'holds the data of 2 workers, not of 3; next: ' --workers 3
 data=$T/copy
 refused 'worker-1 is not the directory that belongs there' --workers 2
+# Rows that two stores have, as while a replica is on its way, are saved once.
+cluster kill 3 >/dev/null || die "kill 3"
+lines() { wc -l <"$1"; }
+shared=0
+for store in $(stores "$T/c/node-3/data"); do # beside worker 0 of node 2
+    rm -rf "$data/worker-1" && cp -r "$store" "$data/worker-1" && rm -rf "$data/worker-1/worker-1" || die "copy"
+    "$B/kvlog" salvage "$data" >"$T/both" 2>"$T/report" || die "salvage: $(cat "$T/report")"
+    "$B/kvlog" salvage "$data/worker-1" >"$T/other" 2>/dev/null
+    expect "each row once, of two stores" "$(lines "$T/both")" "$(jq -r .key "$T/both" | sort -u | wc -l)"
+    expect "and all of them" "$(cat "$T/part" "$T/other" | jq -r .key | sort -u | wc -l)" "$(lines "$T/both")"
+    shared=$((shared + $(lines "$T/part") + $(lines "$T/other") - $(lines "$T/both")))
+done
+[ $shared -gt 0 ] || die "no row was in two stores"
 cluster start 2 >/dev/null || die "start 2"
 # Emptied as that said, it is filled again.
 cluster wipe 3 >/dev/null || die "wipe 3"
 cluster start 3 >/dev/null || die "start 3"
 filled() { kvctl node show 3 2>/dev/null | jq -e '[.groups[].replicas[].role] | length >= 63 and all(. == "voter")' >/dev/null; }
 until_ok 60 filled || die "node 3 is not filled again: $(kvctl node show 3 | jq -c '[.groups[] | {id, r: [.replicas[].role]}]')"
-until_ok 60 even || die "uneven after the wipe: $(workers_of 3)"
+until_ok 60 seated 1 2 3 || die "uneven after the wipe: $(workers_of 3)"
 expect "every row in the end" "$rows" "$(kvctl scan --prefix row -o json | jq -r .key | sort -u | wc -l)"

@@ -171,11 +171,26 @@ static bool votes(const json_t *group, uint32_t node)
     return true;
 }
 
+static bool is_among(json_t *groups, uint32_t partition)
+{
+    size_t i;
+    json_t *group;
+    json_array_foreach(groups, i, group) if (json_integer_value(json_object_get(group, "id")) == (json_int_t)partition) return true;
+    return false;
+}
+
+/* A damaged replica is not open until its successor is there. */
+static void check_held(struct check *c, const struct kv_map_info *map, json_t *groups)
+{
+    for (uint32_t i = 0; i < map->partition_count; i++) {
+        const struct kv_partition_info *p = &map->partitions[i];
+        for (uint32_t n = 0; n < p->node_count; n++)
+            if (p->nodes[n] == c->node && !is_among(groups, p->id)) fail(c, "has its replica of partition %" PRIu32 " not open yet", p->id);
+    }
+}
+
 static void check_status(struct check *c, const struct kv_map_info *map)
 {
-    uint32_t held = 0;
-    for (uint32_t i = 0; i < map->partition_count; i++)
-        for (uint32_t n = 0; n < map->partitions[i].node_count; n++) held += map->partitions[i].nodes[n] == c->node;
     struct kv_result r;
     if (kv_admin(c->kvctl->kv, c->node, KV_OP_KVSTATUS, NULL, 0, &r) != KV_OK) {
         fail(c, "%s", r.text);
@@ -184,7 +199,7 @@ static void check_status(struct check *c, const struct kv_map_info *map)
     json_t *root = json_loadb((const char *)r.value.data, r.value.size, 0, NULL), *group;
     json_t *groups = json_object_get(root, "groups");
     size_t i;
-    if (json_array_size(groups) == 0 && held > 0) fail(c, "has no groups yet");
+    check_held(c, map, groups);
     json_array_foreach(groups, i, group)
     {
         int id = (int)json_integer_value(json_object_get(group, "id"));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 struct dump {
+    const char *place;
     const uint32_t *group; /* NULL: all */
     uint64_t records, problems;
 };
@@ -13,7 +14,7 @@ static void on_record(void *context, const struct log_record *r)
     char text[512];
     if (d->group != NULL && r->group != *d->group) return;
     d->records++;
-    printf("%s:%-9" PRIu64 " batch %-6" PRIu64 " group %" PRIu32 " replica %" PRIu32 "  ", r->file, r->offset, r->batch,
+    printf("%s%s:%-9" PRIu64 " batch %-6" PRIu64 " group %" PRIu32 " replica %" PRIu32 "  ", d->place, r->file, r->offset, r->batch,
            r->group, r->replica);
     switch (r->kind) {
     case LOG_RECORD_ENTRY: {
@@ -42,7 +43,7 @@ static void on_problem(void *context, const struct log_damage *p, bool is_tail)
 {
     struct dump *d = context;
     if (!is_tail) d->problems++;
-    printf("%s:%-9" PRIu64 " %s: %s\n", p->file, p->offset, is_tail ? "TAIL" : "DAMAGED", p->what);
+    printf("%s%s:%-9" PRIu64 " %s: %s\n", d->place, p->file, p->offset, is_tail ? "TAIL" : "DAMAGED", p->what);
 }
 
 static void on_mark(void *context, const struct checkpoint_mark *m)
@@ -50,15 +51,15 @@ static void on_mark(void *context, const struct checkpoint_mark *m)
     static const char *const states[] = {"live", "installing", "tombstone"};
     const struct dump *d = context;
     if (d->group != NULL && m->group != *d->group) return;
-    printf("state  group %" PRIu32 " replica %" PRIu32 "  %s at %" PRIu64 " term %" PRIu64 " clock %" PRIu64 " ms\n",
-           m->group, m->replica, states[m->state], m->index, m->term, m->clock_ms);
+    printf("%sstate  group %" PRIu32 " replica %" PRIu32 "  %s at %" PRIu64 " term %" PRIu64 " clock %" PRIu64 " ms\n",
+           d->place, m->group, m->replica, states[m->state], m->index, m->term, m->clock_ms);
 }
 
 static enum kv_err dump_marks(struct kvlog *k, struct dump *d)
 {
     struct checkpoint_view *v;
     if (k->checkpoint == NULL) {
-        printf("state  none that can be read\n");
+        printf("%sstate  none that can be read\n", d->place);
         return KV_OK;
     }
     enum kv_err err = k->checkpoint->ops->view_open(k->checkpoint, &v);
@@ -70,9 +71,9 @@ static enum kv_err dump_marks(struct kvlog *k, struct dump *d)
 
 int kvlog_dump(struct kvlog *k, const uint32_t *group)
 {
-    struct dump d = {.group = group};
+    struct dump d = {.place = k->place, .group = group};
     if (k->store_id != 0)
-        printf("identity  node %" PRIu32 " store %016" PRIx64 "\n", k->node_id, k->store_id);
+        printf("%sidentity  node %" PRIu32 " store %016" PRIx64 "\n", k->place, k->node_id, k->store_id);
     enum kv_err err = dump_marks(k, &d);
     if (err != KV_OK) {
         fprintf(stderr, "kvlog: %s/state: %s\n", k->directory, kv_err_text(err));
@@ -83,6 +84,6 @@ int kvlog_dump(struct kvlog *k, const uint32_t *group)
         fprintf(stderr, "kvlog: %s: %s\n", k->directory, kv_err_text(err));
         return err == KV_BAD_ARGUMENT ? KVLOG_DAMAGED : KVLOG_FAILED;
     }
-    printf("%" PRIu64 " records\n", d.records);
+    printf("%s%s%" PRIu64 " records\n", k->place, k->place[0] != '\0' ? " " : "", d.records);
     return d.problems > 0 ? KVLOG_DAMAGED : KVLOG_OK;
 }

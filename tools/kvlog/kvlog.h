@@ -10,10 +10,14 @@
 enum { KVLOG_OK = 0,
        KVLOG_FAILED = 1,
        KVLOG_USAGE = 2,
-       KVLOG_DAMAGED = 4 };
+       KVLOG_DAMAGED = 4,
+       KVLOG_STORES_MAX = 16,
+       KVLOG_PATH_BYTES = 4096 };
 
-struct kvlog { /* one data directory, opened for looking */
-    const char *directory;
+struct kvlog { /* one worker's store, opened for looking */
+    char directory[KVLOG_PATH_BYTES];
+    char place[24]; /* in front of the names of its files: "", or "worker-1/" */
+    struct disk_uv *uv;
     struct disk *disk;
     struct checkpoint *checkpoint; /* NULL: none was ever made */
     uint64_t store_id;             /* 0: the identity file does not say */
@@ -29,10 +33,10 @@ int kvlog_verify(struct kvlog *k);
 int kvlog_pages(struct kvlog *k);
 /* One line for each thing wrong in state/data.mdb; how many there are in `*count`. */
 enum kv_err kvlog_state(struct kvlog *k, uint64_t *count);
-void kvlog_damage_print(FILE *to, const struct lmdb_damage *d); /* a line: where, what, which keys were there */
-/* salvage.c: every row that can be read, the log behind the checkpoint included, as JSON lines to
+void kvlog_damage_print(FILE *to, const struct kvlog *k, const struct lmdb_damage *d); /* a line: where, what, which keys were there */
+/* salvage.c: every row that can be read in any of the stores, the log behind the checkpoint included, as JSON lines to
  * stdout in the format of kvctl export; on stderr what is lost, and where. `keyspace`: name or id; NULL: default. */
-int kvlog_salvage(struct kvlog *k, const char *keyspace);
+int kvlog_salvage(struct kvlog *stores, uint32_t count, const char *keyspace);
 /* Printable bytes as they are, others as \xNN, at most 64 of them; `size` 270 holds any. */
 void kvlog_key_text(struct kv_slice key, char *out, size_t size);
 

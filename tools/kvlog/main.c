@@ -4,7 +4,10 @@
 #include "storage/checkpoint_lmdb.h"
 #include "storage/disk_uv.h"
 #include "tools/kvlog/kvlog.h"
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* Looks into the data directory of a node that does not run. Changes nothing in it. */
@@ -15,10 +18,11 @@ static const char usage[] =
     "       kvlog salvage DIR [KEYSPACE]   what can be read, as JSON lines for kvctl import; on stderr what is\n"
     "                                lost, and which other keyspaces there are\n"
     "\n"
-    "DIR is the data directory (node.data) of a stopped node. Nothing in it is changed.\n"
+    "DIR is the data directory (node.data) of a stopped node, with those of its workers, or one of those. Nothing in it is changed.\n"
     "exit codes: 0 ok, 1 cannot look, 2 usage, 4 damaged\n";
 
-enum { IDENTITY_BYTES = 40 };
+enum { IDENTITY_BYTES = 40,
+       WORKERS_HEAD_BYTES = 16 };
 enum what { DUMP,
             VERIFY,
             PAGES,
@@ -33,7 +37,7 @@ static void on_wake(void *context)
 
 static bool exists(const char *directory, const char *name, uint64_t *bytes)
 {
-    char path[4096];
+    char path[KVLOG_PATH_BYTES + 32];
     struct stat st;
     int size = snprintf(path, sizeof path, "%s%s%s", directory, name[0] != '\0' ? "/" : "", name);
     if (size <= 0 || (size_t)size >= sizeof path || stat(path, &st) != 0) return false;
@@ -41,19 +45,38 @@ static bool exists(const char *directory, const char *name, uint64_t *bytes)
     return true;
 }
 
+/* Up to `room` bytes of a file; 0: it cannot be read. */
+static size_t file_read(struct kvlog *k, const char *name, uint8_t *bytes, size_t room)
+{
+    struct disk_file f;
+    size_t got = 0;
+    if (k->disk->ops->open(k->disk, name, false, &f) != KV_OK) return 0;
+    enum kv_err err = k->disk->ops->read(k->disk, f, 0, bytes, room, &got);
+    k->disk->ops->close(k->disk, f);
+    return err == KV_OK ? got : 0;
+}
+
 /* As the store writes it: magic, format, node, store id, checksum. */
 static void identity_read(struct kvlog *k)
 {
-    struct disk_file f;
     uint8_t b[IDENTITY_BYTES];
-    size_t got = 0;
-    if (k->disk->ops->open(k->disk, "identity", false, &f) != KV_OK) return;
-    enum kv_err err = k->disk->ops->read(k->disk, f, 0, b, sizeof b, &got);
-    k->disk->ops->close(k->disk, f);
-    if (err != KV_OK || got != sizeof b || memcmp(b, "kvstore\n", 8) != 0) return;
+    if (file_read(k, "identity", b, sizeof b) != sizeof b || memcmp(b, "kvstore\n", 8) != 0) return;
     if (le64_get(b + 32) != kv_hash64(kv_slice(b, 32), 0)) return;
     k->node_id = le32_get(b + 12);
     k->store_id = le64_get(b + 16);
+}
+
+/* Of how many workers the directory is, as server/workers.c writes it; 0: the file is damaged. */
+static uint32_t workers_read(struct kvlog *k)
+{
+    uint8_t b[WORKERS_HEAD_BYTES + 8 * KVLOG_STORES_MAX + 8];
+    uint64_t there;
+    if (!exists(k->directory, "workers", &there)) return 1;
+    size_t size = file_read(k, "workers", b, sizeof b);
+    if (size < WORKERS_HEAD_BYTES + 8 || memcmp(b, "kvworks\n", 8) != 0) return 0;
+    uint32_t count = le32_get(b + 12);
+    if (count == 0 || size != WORKERS_HEAD_BYTES + 8 * (size_t)count + 8) return 0;
+    return le64_get(b + size - 8) == kv_hash64(kv_slice(b, size - 8), 0) ? count : 0;
 }
 
 /* A damaged state is not opened: what can be said of it comes from its pages. The address space claimed is
@@ -68,38 +91,83 @@ static enum kv_err state_open(struct kvlog *k)
     return err == KV_CORRUPT ? KV_OK : err;
 }
 
-static int run(struct kvlog *k, enum what what, const uint32_t *group, const char *keyspace)
+static enum kv_err store_open(struct kvlog *k)
 {
-    struct disk_uv *uv;
-    int code = KVLOG_FAILED;
-    uint64_t bytes;
-    if (!exists(k->directory, "", &bytes)) {
-        fprintf(stderr, "kvlog: %s: no such directory\n", k->directory);
-        return code;
-    }
-    enum kv_err err = disk_uv_create(k->directory, on_wake, NULL, &uv);
+    enum kv_err err = disk_uv_create(k->directory, on_wake, NULL, &k->uv);
     if (err != KV_OK) {
         fprintf(stderr, "kvlog: %s: %s\n", k->directory,
                 err == KV_BUSY ? "in use by a running kvd; stop it first" : kv_err_text(err));
-        return code;
+        return err;
     }
-    k->disk = disk_uv_disk(uv);
+    k->disk = disk_uv_disk(k->uv);
     identity_read(k);
-    if (what == PAGES || what == SALVAGE) { /* by pages alone: LMDB is not asked */
-        code = what == PAGES ? kvlog_pages(k) : kvlog_salvage(k, keyspace);
-    } else {
-        err = state_open(k);
-        if (err == KV_OK) code = what == DUMP ? kvlog_dump(k, group) : kvlog_verify(k);
-        else fprintf(stderr, "kvlog: %s/state: %s\n", k->directory, kv_err_text(err));
+    return KV_OK;
+}
+
+/* The stores of all workers: that of worker 0 is the directory itself. KVLOG_DAMAGED: some are not there. */
+static int stores_open(const char *directory, struct kvlog *stores, uint32_t *count)
+{
+    uint64_t bytes;
+    int code = KVLOG_OK;
+    int length = snprintf(stores[0].directory, sizeof stores[0].directory, "%s", directory);
+    if (length <= 0 || (size_t)length >= sizeof stores[0].directory || !exists(directory, "", &bytes)) {
+        fprintf(stderr, "kvlog: %s: no such directory\n", directory);
+        return KVLOG_FAILED;
     }
-    if (k->checkpoint != NULL) k->checkpoint->ops->destroy(k->checkpoint);
-    disk_uv_destroy(uv);
+    if (store_open(&stores[0]) != KV_OK) return KVLOG_FAILED;
+    *count = 1;
+    uint32_t workers = workers_read(&stores[0]);
+    if (workers == 0) {
+        fprintf(stderr, "workers: damaged: whether the directories of all workers are here is not known\n");
+        code = KVLOG_DAMAGED;
+    }
+    for (uint32_t i = 1; i < (workers == 0 ? KVLOG_STORES_MAX : workers); i++) {
+        struct kvlog *k = &stores[*count];
+        int size = snprintf(k->directory, sizeof k->directory, "%s/worker-%" PRIu32, directory, i);
+        snprintf(k->place, sizeof k->place, "worker-%" PRIu32 "/", i);
+        if (size > 0 && (size_t)size < sizeof k->directory && exists(k->directory, "", &bytes)) {
+            if (store_open(k) != KV_OK) return KVLOG_FAILED;
+            ++*count;
+        } else if (workers != 0) {
+            fprintf(stderr, "%s: no such directory, though the node was of %" PRIu32 " workers: what they held is lost\n", k->place, workers);
+            code = KVLOG_DAMAGED;
+        }
+    }
+    return code;
+}
+
+static int look(struct kvlog *k, enum what what, const uint32_t *group)
+{
+    if (what == PAGES) return kvlog_pages(k); /* by pages alone: LMDB is not asked */
+    enum kv_err err = state_open(k);
+    if (err == KV_OK) return what == DUMP ? kvlog_dump(k, group) : kvlog_verify(k);
+    fprintf(stderr, "kvlog: %s/state: %s\n", k->directory, kv_err_text(err));
+    return KVLOG_FAILED;
+}
+
+/* Damage is worse than nothing, and not to know worse than that. */
+static int worse(int a, int b)
+{
+    if (a == KVLOG_FAILED || b == KVLOG_FAILED) return KVLOG_FAILED;
+    return a > b ? a : b;
+}
+
+static int run(const char *directory, struct kvlog *stores, enum what what, const uint32_t *group, const char *keyspace)
+{
+    uint32_t count = 0;
+    int code = stores_open(directory, stores, &count);
+    if (code != KVLOG_FAILED && what == SALVAGE) code = worse(code, kvlog_salvage(stores, count, keyspace));
+    else if (code != KVLOG_FAILED)
+        for (uint32_t i = 0; i < count; i++) code = worse(code, look(&stores[i], what, group));
+    for (uint32_t i = 0; i < KVLOG_STORES_MAX; i++) {
+        if (stores[i].checkpoint != NULL) stores[i].checkpoint->ops->destroy(stores[i].checkpoint);
+        if (stores[i].uv != NULL) disk_uv_destroy(stores[i].uv);
+    }
     return code;
 }
 
 int main(int argc, char **argv)
 {
-    struct kvlog k = {.directory = argc > 2 ? argv[2] : NULL};
     uint64_t group = 0;
     static const char *const verbs[] = {"dump", "verify", "pages", "salvage"};
     enum what what = DUMP;
@@ -115,5 +183,12 @@ int main(int argc, char **argv)
         return KVLOG_USAGE;
     }
     uint32_t only = (uint32_t)group;
-    return run(&k, what, has_group ? &only : NULL, has_keyspace ? argv[3] : NULL);
+    struct kvlog *stores = calloc(KVLOG_STORES_MAX, sizeof *stores);
+    if (stores == NULL) {
+        fprintf(stderr, "kvlog: out of memory\n");
+        return KVLOG_FAILED;
+    }
+    int code = run(argv[2], stores, what, has_group ? &only : NULL, has_keyspace ? argv[3] : NULL);
+    free(stores);
+    return code;
 }

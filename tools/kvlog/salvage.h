@@ -23,7 +23,7 @@ struct salvage_group {
     size_t count, capacity;
     uint64_t applied; /* how far the log was replayed */
 };
-struct salvage {
+struct salvage { /* of one store */
     struct kvlog *k;
     struct salvage_group **groups;
     size_t group_count;
@@ -34,6 +34,7 @@ struct salvage {
     bool out_of_memory;
 };
 
+enum kv_err salvage_walk(const struct salvage *s, struct lmdb_walk *w); /* its state, if there is any */
 /* Takes a descriptor, with a copy of it; false: it does not decode. */
 bool salvage_describe(struct salvage_group *g, struct kv_slice bytes);
 
@@ -41,4 +42,16 @@ bool salvage_describe(struct salvage_group *g, struct kv_slice bytes);
  * that is missing in each group. Notes the keys first, so that their rows can be read before. */
 void salvage_keys(struct salvage *s);
 void salvage_replay(struct salvage *s);
+
+/* salvage_rows.c: what is there then goes to stdout. On an error `*at` is the store whose it is. */
+struct salvage_rows {
+    const char *wanted; /* the keyspace: name or id */
+    uint32_t keyspace;  /* its id; 0: it was not met */
+    uint64_t rows, rotten;
+    uint64_t others;     /* rows of other keyspaces, */
+    struct kv_buf names; /* and what those are called */
+};
+enum kv_err salvage_rows_out(const struct salvage *stores, uint32_t count, struct salvage_rows *rows, uint32_t *at);
+/* Of two replicas of a partition, or of what was one: the first knows more. One without its rows knows nothing. */
+bool salvage_is_ahead(const struct salvage_group *a, const struct salvage_group *b);
 #endif

@@ -11,6 +11,7 @@
 enum { TEXT_BYTES = 270 };
 
 struct look {
+    const struct kvlog *k;
     struct lmdb_walk walk;
 };
 
@@ -19,15 +20,15 @@ static void on_page(void *context, const char *database, uint64_t page, bool is_
     const struct look *l = context;
     char text[TEXT_BYTES];
     kvlog_key_text(first, text, sizeof text);
-    printf("state/data.mdb:%-9" PRIu64 " page %-6" PRIu64 " %s %s, %" PRIu32 " entries from %s\n", page * l->walk.page_bytes,
+    printf("%sstate/data.mdb:%-9" PRIu64 " page %-6" PRIu64 " %s %s, %" PRIu32 " entries from %s\n", l->k->place, page * l->walk.page_bytes,
            page, database, is_leaf ? "leaf" : "inner", entries, text);
 }
 
-void kvlog_damage_print(FILE *to_file, const struct lmdb_damage *d)
+void kvlog_damage_print(FILE *to_file, const struct kvlog *k, const struct lmdb_damage *d)
 {
     char line[200], from[TEXT_BYTES], to[TEXT_BYTES];
     lmdb_damage_text(d, line, sizeof line);
-    fputs(line, to_file);
+    fprintf(to_file, "%s%s", k->place, line);
     if (d->has_range) {
         kvlog_key_text(d->from, from, sizeof from);
         kvlog_key_text(d->to, to, sizeof to);
@@ -39,8 +40,8 @@ void kvlog_damage_print(FILE *to_file, const struct lmdb_damage *d)
 
 static void on_damage(void *context, const struct lmdb_damage *d)
 {
-    (void)context;
-    kvlog_damage_print(stdout, d);
+    const struct look *l = context;
+    kvlog_damage_print(stdout, l->k, d);
 }
 
 static enum kv_err on_row(void *context, const char *database, struct kv_slice key, struct kv_slice value, uint64_t page)
@@ -52,8 +53,7 @@ static enum kv_err on_row(void *context, const char *database, struct kv_slice k
     if (strcmp(database, "marks") == 0 && !mark_read(key, value, &m)) what = "a mark's checksum does not match";
     if (strcmp(database, "data") == 0 && value_read(key, value, &v) != KV_OK) what = "a value's checksum does not match";
     if (what == NULL) return KV_OK;
-    struct lmdb_damage d = {.database = database, .page = page, .offset = page * l->walk.page_bytes, .what = what,
-                            .has_range = true, .from = key, .to = key};
+    struct lmdb_damage d = {.database = database, .page = page, .offset = page * l->walk.page_bytes, .what = what, .has_range = true, .from = key, .to = key};
     l->walk.damages++;
     on_damage(l, &d);
     return KV_OK;
@@ -61,8 +61,8 @@ static enum kv_err on_row(void *context, const char *database, struct kv_slice k
 
 static enum kv_err look(struct kvlog *k, bool lists_pages, uint64_t *damages)
 {
-    struct look l = {.walk = {.row = on_row, .damage = on_damage}};
-    char path[4096];
+    struct look l = {.k = k, .walk = {.row = on_row, .damage = on_damage}};
+    char path[KVLOG_PATH_BYTES + 32];
     int n = snprintf(path, sizeof path, "%s/state/data.mdb", k->directory);
     if (n < 0 || (size_t)n >= sizeof path) return KV_BAD_ARGUMENT;
     if (lists_pages) l.walk.page = on_page;
@@ -82,5 +82,6 @@ int kvlog_pages(struct kvlog *k)
     uint64_t damages = 0;
     enum kv_err err = look(k, true, &damages);
     if (err != KV_OK) fprintf(stderr, "kvlog: %s/state: %s\n", k->directory, kv_err_text(err));
-    return err != KV_OK ? KVLOG_FAILED : damages > 0 ? KVLOG_DAMAGED : KVLOG_OK;
+    return err != KV_OK ? KVLOG_FAILED : damages > 0 ? KVLOG_DAMAGED
+                                                     : KVLOG_OK;
 }

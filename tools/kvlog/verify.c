@@ -18,7 +18,7 @@ static void on_record(void *context, const struct log_record *r)
     enum kv_err err = kvlog_describe(r->bytes, text, sizeof text);
     if (err == KV_OK) return;
     v->damages++;
-    printf("%s: offset %" PRIu64 ": entry %" PRIu64 " of group %" PRIu32 ": %s\n", r->file, r->offset, r->index, r->group,
+    printf("%s%s: offset %" PRIu64 ": entry %" PRIu64 " of group %" PRIu32 ": %s\n", v->k->place, r->file, r->offset, r->index, r->group,
            kv_err_text(err));
 }
 
@@ -29,7 +29,7 @@ static void on_problem(void *context, const struct log_damage *d, bool is_tail)
         v->tails++;
     else
         v->damages++;
-    printf("%s: offset %" PRIu64 ": %s%s\n", d->file, d->offset, d->what,
+    printf("%s%s: offset %" PRIu64 ": %s%s\n", v->k->place, d->file, d->offset, d->what,
            is_tail ? " (not proven synced: the next start cuts it off as an unsynced tail)" : "");
 }
 
@@ -43,9 +43,9 @@ static void on_mark(void *context, const struct checkpoint_mark *m)
     bool has_log = v->log != NULL && log_group_get(v->log, m->group, &g) && g.replica == m->replica;
     if (!has_log || g.damaged || g.compacted_index <= m->index) return;
     v->damages++;
-    printf("group %" PRIu32 ": the state ends at entry %" PRIu64 ", the log begins behind entry %" PRIu64
+    printf("%sgroup %" PRIu32 ": the state ends at entry %" PRIu64 ", the log begins behind entry %" PRIu64
            ": entries between are nowhere\n",
-           m->group, m->index, g.compacted_index);
+           v->k->place, m->group, m->index, g.compacted_index);
 }
 
 static void verify_groups(struct verify *v)
@@ -55,8 +55,8 @@ static void verify_groups(struct verify *v)
     while (log_group_next(v->log, &cursor, &group)) {
         if (!log_group_get(v->log, group, &g) || !g.damaged) continue;
         v->damages++;
-        printf("group %" PRIu32 ": replica %" PRIu32 " may have lost records: it will neither vote nor serve; next: kvctl member replace\n",
-               group, g.replica);
+        printf("%sgroup %" PRIu32 ": replica %" PRIu32 " may have lost records: it will neither vote nor serve; next: kvctl member replace\n",
+               v->k->place, group, g.replica);
     }
 }
 
@@ -94,20 +94,20 @@ int kvlog_verify(struct kvlog *k)
     enum kv_err err = verify_log(&v);
     if (err == KV_BAD_ARGUMENT) { /* files of another store: log_scan told which, or the identity differs */
         v.damages++;
-        printf("identity: store %016" PRIx64 " is not the one the log was written for\n", k->store_id);
+        printf("%sidentity: store %016" PRIx64 " is not the one the log was written for\n", k->place, k->store_id);
         err = KV_OK;
     }
     if (err == KV_OK) err = verify_state(&v);
     if (k->store_id == 0) {
         v.damages++;
-        printf("identity: missing or damaged\n");
+        printf("%sidentity: missing or damaged\n", k->place);
     }
     log_destroy(v.log);
     if (err != KV_OK) {
         fprintf(stderr, "kvlog: %s: %s\n", k->directory, kv_err_text(err));
         return KVLOG_FAILED;
     }
-    printf("%s: %" PRIu64 " records, %" PRIu64 " of them entries; %" PRIu64 " groups in the state; %" PRIu64 " damaged\n",
-           v.damages > 0 ? "DAMAGED" : "ok", v.records, v.entries, v.marks, v.damages);
+    printf("%s%s%s: %" PRIu64 " records, %" PRIu64 " of them entries; %" PRIu64 " groups in the state; %" PRIu64 " damaged\n",
+           k->place, k->place[0] != '\0' ? " " : "", v.damages > 0 ? "DAMAGED" : "ok", v.records, v.entries, v.marks, v.damages);
     return v.damages > 0 ? KVLOG_DAMAGED : KVLOG_OK;
 }

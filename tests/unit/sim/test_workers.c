@@ -97,20 +97,30 @@ START_TEST(a_replica_moves_to_the_other_worker)
 }
 END_TEST
 
-START_TEST(the_only_replica_moves_too)
+static void set_some(uint32_t count) /* in all partitions */
 {
-    begin(1, 2);
-    for (int i = 0; i < 20; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         char key[8];
-        snprintf(key, sizeof key, "k%d", i);
+        snprintf(key, sizeof key, "k%u", i);
         ask(1, KV_OP_SET, key, "1", NULL);
     }
+}
+
+START_TEST(the_only_replica_moves_too)
+{
+    enum { SOME = 20 };
+    begin(1, 2);
+    set_some(SOME);
     run(500);
     uint64_t rows = worker_group(cluster_worker(cluster, 1), 2)->applied;
     ask(1, KV_OP_KVMOVE, "2", "1", "1");
-    run(5000);
+    for (uint32_t i = 0; i < 5000 && (i < 10 || place(1, 2) != 1); i++) run(1);
     ck_assert_int_eq(last, KV_OK);
     ck_assert_uint_eq(place(1, 2), 1);
+    answers = 0;
+    set_some(SOME); /* at once: it is known where it went */
+    run(200);
+    ck_assert_uint_eq(answers, SOME);
     const struct group *g = worker_group(node_of(cluster, 1)->desks[1].worker, 2);
     ck_assert(group_leads(g) && g->applied > rows && g->descriptor.replica_count == 1);
     end();
