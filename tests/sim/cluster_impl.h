@@ -101,6 +101,8 @@ bool cluster_jobs_over(const struct cluster *c, char *why, size_t why_size);
 void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count);
 /* cluster_nodes.c: all members have the same list of nodes. */
 bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size);
+/* Of cluster_replicas() as many as have a place: a node may be given a role while who drains it does not know of that yet. */
+uint32_t cluster_replicas_least(const struct cluster *c, uint32_t partition);
 bool drains_can_end(const struct cluster *c); /* as many nodes may take replicas as each partition has */
 /* cluster_owners.c */
 bool ownership_check(struct cluster *c, char *why, size_t why_size);
