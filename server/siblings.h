@@ -64,7 +64,6 @@ struct sibling_state {
     bool poisoned, full, damaged; /* store_damage() */
     bool impaired;                /* its store may have forgotten replicas that it held: its birthmark is */
     uint64_t birthmark;
-    uint32_t groups, leads, led_by, open;
     struct store_stats stats;
     uint64_t reads[KV_LEVEL_ANY + 1], read_rounds, served[2]; /* served: by load_kind */
 };
