@@ -197,7 +197,8 @@ bool cluster_whole(const struct cluster *c, bool lasting, char *why, size_t why_
         const struct descriptor *d = descriptor_newest(c, group);
         if (d == NULL && group != KV_PARTITION_SYSTEM) continue; /* no such partition, or none any more: see owners_tile() */
         uint32_t wanted = cluster_replicas(c, group);
-        bool good = d != NULL && d->replica_count <= wanted && d->replica_count >= cluster_replicas_least(c, group);
+        uint32_t least = lasting ? wanted : cluster_replicas_least(c, group); /* nothing is lost while any is missing */
+        bool good = d != NULL && d->replica_count <= wanted && d->replica_count >= least;
         snprintf(why, why_size, "group %u has %u replicas of %u", group, d == NULL ? 0 : d->replica_count, wanted);
         for (uint32_t i = 0; good && i < d->replica_count; i++) {
             const struct group *g = replica_at(c, d->replicas[i].node, group, d->replicas[i].id);
