@@ -283,7 +283,7 @@ void map_remove_group(struct worker *w, struct group *g)
             p->told->list = kv_slice(NULL, 0);
         }
     }
-    if (p->leader == w->node_id) p->leader = 0;
+    if (p->leader == 0 || p->leader == w->node_id) p->leader = seats_leader(w, p) != 0 ? w->node_id : 0; /* another worker may lead */
     p->group = NULL;
     map_settle(w);
 }

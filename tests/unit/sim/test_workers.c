@@ -121,11 +121,13 @@ START_TEST(the_only_replica_moves_too)
     run(500);
     uint64_t rows = worker_group(cluster_worker(cluster, 1), 2)->applied;
     ask(1, KV_OP_KVMOVE, "2", "1", "1");
-    run(5000);
+    for (int i = 0; i < 500 && place(1, 2) != 1; i++) run(10);
     ck_assert_int_eq(last, KV_OK);
     ck_assert_uint_eq(place(1, 2), 1);
     const struct group *g = worker_group(node_of(cluster, 1)->desks[1].worker, 2);
     ck_assert(group_leads(g) && g->applied > rows && g->descriptor.replica_count == 1);
+    struct worker *w = cluster_worker(cluster, 1);
+    ck_assert_uint_eq(map_leader(map_get(w, 2)), 1); /* worker 0 has none of it any more, and knows who leads */
     end();
 }
 END_TEST
