@@ -155,7 +155,7 @@ void seats_learn(struct worker *w, uint32_t index, const struct seat *seat, stru
     all->led_by += now.led_by - was.led_by;
     *s = *seat;
     if (seat->state == SEAT_LIVE && descriptor_decode(descriptor, &d) == KV_OK) map_learn(w, &d, seat->leader, seat->term);
-    if (p->leader == w->node_id && p->group == NULL && seats_leader(w, p) == 0) p->leader = 0;
+    if (p->group == NULL) seats_keep_leader(w, p);
     request_wake(w); /* what waits for a leader, or for this one to lead no more */
 }
 
@@ -176,15 +176,21 @@ uint32_t seats_server(const struct worker *w, const struct partition *p)
     return 0;
 }
 
-bool seats_are_stranded(const struct worker *w, const struct partition *p)
+uint32_t seats_stranded(const struct worker *w, const struct partition *p, uint32_t *live)
 {
-    bool any = false;
+    uint32_t stranded = 0;
+    *live = 0;
     for (uint32_t k = 1; p->seats != NULL && k < siblings_count(w); k++) {
         if (p->seats->of[k].state != SEAT_LIVE) continue;
-        if (!p->seats->of[k].is_stranded) return false;
-        any = true;
+        ++*live;
+        stranded += p->seats->of[k].is_stranded;
     }
-    return any;
+    return stranded;
+}
+
+void seats_keep_leader(const struct worker *w, struct partition *p)
+{
+    if (p->leader == 0 || p->leader == w->node_id) p->leader = seats_leader(w, p) != 0 ? w->node_id : 0;
 }
 
 bool seats_is_live(const struct worker *w, uint32_t index, uint32_t group)

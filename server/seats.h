@@ -30,7 +30,10 @@ void seats_tell_all(struct worker *w);
 void seats_learn(struct worker *w, uint32_t index, const struct seat *seat, struct kv_slice descriptor);
 uint32_t seats_leader(const struct worker *w, const struct partition *p);
 uint32_t seats_server(const struct worker *w, const struct partition *p); /* can answer reads of level `any` */
-bool seats_are_stranded(const struct worker *w, const struct partition *p);
+/* How many of those on siblings are out of touch, and of how many. */
+uint32_t seats_stranded(const struct worker *w, const struct partition *p, uint32_t *live);
+/* It is without a replica on worker 0 by now: the node is its leader as far as a sibling leads, unless another node is known to. */
+void seats_keep_leader(const struct worker *w, struct partition *p);
 struct seat_counts {
     uint32_t replicas, leads, led_by; /* led_by: those that know a leader */
 };
