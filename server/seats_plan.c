@@ -49,7 +49,7 @@ static uint32_t leads_on(const struct worker *w, uint32_t index)
 /* Of the workers without it the one with the fewest replicas; of these the one that leads the fewest. */
 static uint32_t emptiest(struct worker *w, const struct partition *p)
 {
-    uint32_t counts[WORKERS_MAX], best = UINT32_MAX;
+    uint32_t counts[WORKERS_MAX] = {0}, best = UINT32_MAX;
     counts_take(w, counts);
     for (uint32_t k = 0; k < siblings_count(w); k++) {
         if (seat_is_live(p, k)) continue;
@@ -227,7 +227,7 @@ static bool may_move(struct worker *w, const struct partition *p, uint32_t from)
 static bool balance(struct worker *w, uint64_t now_ns)
 {
     struct seat_plan *m = seats_plan(w);
-    uint32_t counts[WORKERS_MAX], fullest = 0, least = 0;
+    uint32_t counts[WORKERS_MAX] = {0}, fullest = 0, least = 0;
     const struct partition *chosen = NULL;
     counts_take(w, counts);
     for (uint32_t k = 1; k < siblings_count(w); k++) {
