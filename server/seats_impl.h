@@ -8,7 +8,8 @@ enum { SEAT_WISHES = 16 };
 
 struct seats {          /* of one partition */
     raft_id placed;     /* the last that was placed here, */
-    uint32_t placed_at; /* and on which worker */
+    uint32_t placed_at; /* on which worker, */
+    uint64_t placed_ns; /* and when */
     struct seat of[];   /* by worker; [0] is not used */
 };
 
@@ -16,7 +17,6 @@ struct seat_plan {                          /* of the node */
     struct seat_counts counts[WORKERS_MAX]; /* of siblings, as they told */
     struct seat_wish {
         uint32_t group, to; /* group 0: none */
-        bool is_for_merge;
         uint64_t since_ns, asked_ns;
     } wishes[SEAT_WISHES];
     uint64_t balance_ns;

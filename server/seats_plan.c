@@ -9,7 +9,8 @@
 /* Where replicas go: new ones to the worker with the fewest, and later some of those that are there, until each worker has as many. */
 enum { MOVES_MAX = 2, /* under way for the sake of balance */
        BALANCE_MS = 500,
-       WISH_S = 60, /* one for a merge stays where it was wished to be for so long, another may take as long to get there */
+       WISH_S = 60, /* a replica may take so long to get where it is to be, */
+       STAY_S = 20, /* and is left there for so long: it was moved by hand, or to the other side of a merge */
        ASK_AGAIN_MS = 1000 };
 
 static struct seat_wish *wish_of(struct worker *w, uint32_t group)
@@ -63,6 +64,7 @@ static void place(struct worker *w, struct partition *p, raft_id replica, uint32
     struct seats *s = seats_make(w, p);
     s->placed = replica;
     s->placed_at = at;
+    s->placed_ns = env_now_ns(w->env);
     JOURNAL(w->journal, raft, DEBUG, "replica-placed", "group=%u replica=%u worker=%u", p->id, replica, at);
 }
 
@@ -127,7 +129,7 @@ static void ask(struct worker *w, struct seat_wish *wish, uint64_t now_ns)
     request_start(r);
 }
 
-static void move(struct worker *w, uint32_t group, uint32_t to, bool is_for_merge, uint64_t now_ns)
+static void move(struct worker *w, uint32_t group, uint32_t to, uint64_t now_ns)
 {
     struct seat_wish *wish = wish_of(w, group);
     if (wish == NULL) wish = wish_of(w, 0);
@@ -136,7 +138,6 @@ static void move(struct worker *w, uint32_t group, uint32_t to, bool is_for_merg
         *wish = (struct seat_wish){.group = group, .to = to, .since_ns = now_ns};
         JOURNAL(w->journal, raft, INFO, "seat-move", "group=%u worker=%u", group, to);
     }
-    wish->is_for_merge = wish->is_for_merge || is_for_merge;
     ask(w, wish, now_ns);
 }
 
@@ -163,7 +164,7 @@ bool seats_are_beside(struct worker *w, uint32_t left, uint32_t right)
     uint32_t l = only_seat(w, map_get(w, left)), r = only_seat(w, map_get(w, right));
     if (l == UINT32_MAX || r == UINT32_MAX) return false;
     if (l == r) return true;
-    move(w, right, l, true, now);
+    move(w, right, l, now);
     return false;
 }
 
@@ -208,9 +209,10 @@ static void tell_all_removed(struct worker *w)
 
 /* ---- balance ---- */
 
-static bool may_move(struct worker *w, const struct partition *p, uint32_t from)
+static bool may_move(struct worker *w, const struct partition *p, uint32_t from, uint64_t now_ns)
 {
     const struct descriptor *d = map_descriptor(p);
+    if (p->seats != NULL && p->seats->placed != 0 && now_ns - p->seats->placed_ns < KV_SECONDS(STAY_S)) return false;
     if (p->id == KV_PARTITION_SYSTEM || d == NULL || d->frozen_merge != 0 || map_leader(p) == 0 || wish_of(w, p->id) != NULL ||
         only_seat(w, p) != from)
         return false;
@@ -239,11 +241,11 @@ static bool balance(struct worker *w, uint64_t now_ns)
     for (uint32_t tried = 0; tried < w->range_count; tried++) {
         const struct partition *p = map_at(w, m->cursor++ % w->range_count);
         bool suits = (map_leader(p) == w->node_id) == is_leader_wanted;
-        if ((chosen != NULL && !suits) || !may_move(w, p, fullest)) continue;
+        if ((chosen != NULL && !suits) || !may_move(w, p, fullest, now_ns)) continue;
         chosen = p;
         if (suits) break;
     }
-    if (chosen != NULL) move(w, chosen->id, least, false, now_ns);
+    if (chosen != NULL) move(w, chosen->id, least, now_ns);
     return chosen != NULL;
 }
 
@@ -258,12 +260,11 @@ void seats_tick(struct worker *w, uint64_t now_ns)
         struct seat_wish *wish = &m->wishes[i];
         const struct partition *p = wish->group == 0 ? NULL : map_get(w, wish->group);
         if (p == NULL) continue;
-        bool is_done = only_seat(w, p) == wish->to, is_void = seats_taken(w, p) == 0 || now_ns - wish->since_ns > KV_SECONDS(WISH_S);
-        if (is_void || (is_done && !wish->is_for_merge)) {
+        bool is_void = seats_taken(w, p) == 0 || now_ns - wish->since_ns > KV_SECONDS(WISH_S);
+        if (is_void || only_seat(w, p) == wish->to) { /* or done */
             *wish = (struct seat_wish){0};
             continue;
         }
-        if (is_done) continue;
         under_way++;
         if (!seat_is_live(p, wish->to)) ask(w, wish, now_ns); /* refused before, or its leader changed */
     }
