@@ -212,22 +212,21 @@ enum raft_verdict elect_asked(struct raft *r, const struct raft_msg *m)
     return RAFT_OK;
 }
 
-/* A refusal says what its sender knows to be committed. If we hold that entry, so do we
- * know it. Without this a group can lock itself out: the only voter of a configuration
- * that it does not know to be committed asks the voters of the one before, who know,
- * hold longer logs, refuse, and may not campaign themselves. */
-static void learn_commit(struct raft *r, const struct raft_msg *m)
+/* The sender knows that entry to be committed. If we hold it, so do we: true. */
+static bool learn_commit(struct raft *r, const struct raft_msg *m)
 {
-    if (m->index_term == 0 || runs_term(&r->log, m->index) != m->index_term) return;
+    if (m->index_term == 0 || runs_term(&r->log, m->index) != m->index_term) return false;
     raft_commit_to(r, m->index);
-    if (!may_campaign(r)) elect_follow(r, r->term, 0); /* a configuration is to be applied first */
+    return true;
 }
 
+/* Refusals are listened to, or a group can lock itself out: the only voter of a configuration that it does not know to be
+ * committed asks the voters of the one before, who know, hold longer logs, refuse, and may not campaign themselves. */
 enum raft_verdict elect_answered(struct raft *r, const struct raft_msg *m)
 {
     bool soft = m->type == RAFT_PREVOTE_REPLY;
-    if (m->reject && m->term == r->term && r->role != RAFT_LEADER && r->leader == 0)
-        learn_commit(r, m);
+    if (m->reject && m->term == r->term && r->role != RAFT_LEADER && r->leader == 0 && learn_commit(r, m) && !may_campaign(r))
+        elect_follow(r, r->term, 0); /* a configuration is to be applied first */
     struct peer *p = conf_peer(r, m->from);
     raft_term expected = soft && !m->reject ? r->term + 1 : r->term;
     if (r->role != (soft ? RAFT_PRECANDIDATE : RAFT_CANDIDATE) || p == NULL ||
@@ -238,12 +237,14 @@ enum raft_verdict elect_answered(struct raft *r, const struct raft_msg *m)
     return RAFT_OK;
 }
 
-/* The leader hands over: campaign at once, promise or not. */
+/* The leader hands over: campaign at once, promise or not. What it knows to be committed goes along: if that ends a joint configuration,
+ * those who left by it are gone, and the leader may be too before it tells anybody else. */
 enum raft_verdict elect_timeout_now(struct raft *r, const struct raft_msg *m)
 {
     if (r->role == RAFT_LEADER || r->yielded || !conf_is_voter(&r->conf, r->o.id) ||
         (r->leader != 0 && r->leader != m->from))
         return RAFT_STALE;
+    (void)learn_commit(r, m);
     if (may_campaign(r))
         campaign(r, true);
     else
@@ -274,7 +275,9 @@ static void hand_over(struct raft *r, raft_id to)
 {
     r->lease_forfeited = !MUTANT(lease_kept_in_hand_over); /* before the message leaves, and for the rest of the term (R2) */
     raft_trace(r, "hand-over", to, r->term);
-    raft_send(r, RAFT_TIMEOUT_NOW, to);
+    struct raft_msg *m = raft_send(r, RAFT_TIMEOUT_NOW, to);
+    m->index = r->commit;
+    m->index_term = runs_term(&r->log, r->commit);
 }
 
 void elect_transfer_step(struct raft *r)

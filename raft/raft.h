@@ -88,7 +88,7 @@ struct raft_msg {
     const struct raft_run *runs; /*   inbound: their terms, borrowed for the call.  */
 };
 /* APPEND_REPLY rejecting: `commit` is the `index` refused. HEARTBEAT_REPLY: `index` is
- * matched and durable, `commit` matched in memory. (PRE)VOTE_REPLY: `index` is what the
+ * matched and durable, `commit` matched in memory. (PRE)VOTE_REPLY, TIMEOUT_NOW: `index` is what the
  * sender knows to be committed. Carry all fields of all types.
  * A ready holds at most one APPEND per peer: raft_sent() between ready and advance is
  * heeded by the next one.

@@ -44,7 +44,10 @@ uint32_t map_way(const struct worker *w, const struct partition *p)
 {
     uint32_t leader = map_leader(p);
     if (!siblings_is_face(w)) return sibling_way(0); /* which knows, and waits */
-    if (leader == w->node_id && p->seats != NULL) return seats_leader(w, p);
+    if (p->seats != NULL && (leader == w->node_id || leader == 0)) { /* 0: a replica here that goes may not know */
+        uint32_t beside = seats_leader(w, p);
+        if (beside != 0 || leader != 0) return beside;
+    }
     if (p->group != NULL || p->told == NULL) return leader;
     if (leader != 0 && peer_connected(w->peers, leader)) return leader;
     for (uint32_t i = 0; i < p->told->replica_count; i++)
@@ -76,8 +79,10 @@ uint32_t map_nearest(const struct worker *w, const struct partition *p)
 
 bool map_is_out_of_touch(const struct worker *w, const struct partition *p, uint64_t now_ns)
 {
-    if (p->group == NULL && seats_are_stranded(w, p)) return true;
-    return p->group != NULL ? group_is_out_of_touch(p->group, now_ns) : siblings_is_face(w) && map_way(w, p) == 0;
+    uint32_t beside, stranded = seats_stranded(w, p, &beside);
+    if (stranded < beside) return false;
+    if (p->group != NULL) return group_is_out_of_touch(p->group, now_ns);
+    return beside > 0 || (siblings_is_face(w) && map_way(w, p) == 0);
 }
 
 /* ---- looking up ---- */
@@ -283,9 +288,8 @@ void map_remove_group(struct worker *w, struct group *g)
             p->told->list = kv_slice(NULL, 0);
         }
     }
-    if (seats_leader(w, p) != 0) p->leader = w->node_id; /* its successor, on another worker */
-    else if (p->leader == w->node_id) p->leader = 0;
     p->group = NULL;
+    seats_keep_leader(w, p);
     map_settle(w);
 }
 

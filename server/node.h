@@ -20,7 +20,7 @@ struct keyspaces;
 struct nodes;
 struct peers;
 struct request;
-struct seat_moves;
+struct seat_plan;
 struct siblings;
 struct worker_job;
 
@@ -64,7 +64,7 @@ struct worker {
     uint64_t checkpoints_seen;
 
     struct siblings *siblings;     /* the other workers of this node; NULL: it is alone */
-    struct seat_moves *seat_moves; /* of replicas among them (seats.c) */
+    struct seat_plan *seat_plan; /* how replicas are spread among them (seats.c); NULL: not looked at yet */
     struct peers *peers;
     struct host *host;
     struct auth *auth;
@@ -140,6 +140,7 @@ void worker_add_group(struct worker *w, struct group *g);
 struct descriptor;
 bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_t replica, uint64_t owed_index,
                            uint64_t owed_term);
+void worker_open_failed(struct worker *w, uint32_t partition, enum kv_err err);
 void worker_remove_group(struct worker *w, struct group *g); /* frees it; its requests are answered */
 
 /* A sibling is poisoned, or worker 0 is: all of the node is given up (R15). */

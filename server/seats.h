@@ -30,7 +30,15 @@ void seats_tell_all(struct worker *w);
 void seats_learn(struct worker *w, uint32_t index, const struct seat *seat, struct kv_slice descriptor);
 uint32_t seats_leader(const struct worker *w, const struct partition *p);
 uint32_t seats_server(const struct worker *w, const struct partition *p); /* can answer reads of level `any` */
-bool seats_are_stranded(const struct worker *w, const struct partition *p);
+/* How many of those on siblings are out of touch, and of how many. */
+uint32_t seats_stranded(const struct worker *w, const struct partition *p, uint32_t *live);
+/* It is without a replica on worker 0 by now: the node is its leader as far as a sibling leads, unless another node is known to. */
+void seats_keep_leader(const struct worker *w, struct partition *p);
+struct seat_counts {
+    uint32_t replicas, leads, led_by; /* led_by: those that know a leader */
+};
+const struct seat_counts *seats_counts(const struct worker *w, uint32_t index); /* of a sibling: what is live there */
+void seats_destroy(struct worker *w);
 void seats_free(struct partition *p);
 
 /* The worker that a message to that replica is for; 0: this one. It may know that the replica is gone, or not there yet. */
@@ -44,7 +52,7 @@ bool seats_has_elsewhere(const struct worker *w, uint32_t group, raft_id replica
 bool seats_forbid_birth(const struct worker *w, const struct descriptor *d, raft_id replica);
 void seats_placed_here(struct worker *w, uint32_t group, raft_id replica);
 
-/* Moves replicas among the workers until each has as many, one or two at a time, by asking their leaders. */
+/* Moves replicas among the workers until each has as many, a few at a time, by asking their leaders. */
 void seats_tick(struct worker *w, uint64_t now_ns);
 /* Both are on one worker here; else the right one has been asked to move there. */
 bool seats_are_beside(struct worker *w, uint32_t left, uint32_t right);

@@ -109,7 +109,7 @@ void siblings_destroy(struct worker *w)
     kv_arena_free(&s->arena);
     free(s);
     w->siblings = NULL;
-    free(w->seat_moves);
+    seats_destroy(w);
 }
 
 /* ---- saying ---- */
@@ -382,9 +382,6 @@ static void say_up(struct worker *w)
 {
     struct siblings *s = w->siblings;
     struct sibling_state now;
-    uint32_t cursor = 0;
-    uint64_t id;
-    void *v;
     memset(&now, 0, sizeof now); /* compared as bytes */
     now.poisoned = w->poisoned;
     now.full = store_is_full(w->store);
@@ -392,18 +389,11 @@ static void say_up(struct worker *w)
     now.birthmark = store_birthmark(w->store);
     now.impaired = now.birthmark != STORE_ORIGINAL && now.birthmark != store_id(w->store);
     now.sends = transfer_sends(w);
-    now.groups = w->groups.count;
-    now.open = w->open_count;
     store_stats(w->store, &now.stats);
     memcpy(now.reads, w->reads, sizeof now.reads);
     now.read_rounds = w->read_rounds;
     now.served[LOAD_READ] = w->loads.served[LOAD_READ];
     now.served[LOAD_WRITE] = w->loads.served[LOAD_WRITE];
-    while (kv_map_next(&w->groups, &cursor, &id, &v)) {
-        struct group *g = v;
-        now.leads += group_leads(g);
-        now.led_by += g->leader != 0;
-    }
     for (struct group *g = w->active; g != NULL; g = g->active_next) seats_tell(g); /* that it is out of touch comes with time */
     /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): both begin as zeros, padding too */
     if (memcmp(&now, &s->told_up, sizeof now) == 0) return;
@@ -484,7 +474,7 @@ const struct sibling_state *siblings_state(const struct worker *w, uint32_t inde
 bool siblings_lead(const struct worker *w)
 {
     for (uint32_t k = 1; siblings_is_face(w) && k < siblings_count(w); k++)
-        if (siblings_state(w, k)->leads > 0) return true;
+        if (seats_counts(w, k)->leads > 0) return true;
     return false;
 }
 

@@ -65,7 +65,6 @@ struct sibling_state {
     bool impaired;                /* its store may have forgotten replicas that it held: its birthmark is */
     bool sends;                   /* transfer_sends() */
     uint64_t birthmark;
-    uint32_t groups, leads, led_by, open;
     struct store_stats stats;
     uint64_t reads[KV_LEVEL_ANY + 1], read_rounds, served[2]; /* served: by load_kind */
 };

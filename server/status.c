@@ -9,6 +9,7 @@
 #include "server/map.h"
 #include "server/nodes.h"
 #include "server/peer.h"
+#include "server/seats.h"
 #include "server/siblings.h"
 
 /* What the node says about itself: KVSTATUS (JSON), KVMAP, INFO. */
@@ -329,9 +330,10 @@ void status_info(void *node, bool on_cluster_face, const char *section, struct k
             led_by += g->leader != 0;
         }
         for (uint32_t k = 1; k < siblings_count(w); k++) {
-            led += siblings_state(w, k)->leads;
-            led_by += siblings_state(w, k)->led_by;
-            count += siblings_state(w, k)->groups;
+            const struct seat_counts *there = seats_counts(w, k);
+            led += there->leads;
+            led_by += there->led_by;
+            count += there->replicas;
         }
         kv_buf_printf(out,
                       "# Replication\r\nrole:master\r\nconnected_slaves:%u\r\nkvd_workers:%u\r\nkvd_groups:%u\r\nkvd_groups_led:%u\r\n"

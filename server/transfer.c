@@ -398,16 +398,27 @@ static bool stays(const struct group *g, raft_id successor)
     return g->replica < successor && g->w->siblings != NULL;
 }
 
-/* Another replica here still holds a part of that range: it has a split to apply, or to go. Until then its rows are its
- * own (R9). Those that it takes the place of go in the step that begins the install. */
-static bool is_in_the_way(const struct inbound *in)
+/* KV_BUSY: another replica here still holds a part of that range: it has a split to apply, or to go. Until then its rows are its
+ * own (R9). Those that it takes the place of go in the step that begins the install. KV_CONFLICT: it was given this worker before
+ * the one that it is to succeed was born here; under another id it gets another one. */
+static enum kv_err what_is_in_the_way(const struct inbound *in)
 {
     struct kv_range range = {kv_key_slice(&in->descriptor.from), kv_key_slice(&in->descriptor.to)};
     uint32_t other = store_overlap(in->w->store, range, in->descriptor.range_epoch, in->group);
     const struct group *g = worker_group(in->w, in->group);
     if (g != NULL && (g->installing || stays(g, in->to))) other = in->group;
-    if (other == UINT32_MAX) return false;
+    if (other == UINT32_MAX) return KV_OK;
     JOURNAL(in->w->journal, raft, INFO, "snapshot-waits", "group=%u replica=%u for=%u", in->group, in->to, other);
+    return g != NULL && stays(g, in->to) ? KV_CONFLICT : KV_BUSY;
+}
+
+/* As long as something is in the way nothing has begun. */
+static bool is_refused(struct inbound *in)
+{
+    enum kv_err err = what_is_in_the_way(in);
+    if (err == KV_OK) return false;
+    answer(in, false, err);
+    inbound_remove(in);
     return true;
 }
 
@@ -415,10 +426,7 @@ static void received_whole(struct inbound *in)
 {
     struct worker *w = in->w;
     JOURNAL(w->journal, raft, DEBUG, "snapshot-received", "group=%u replica=%u", in->group, in->to);
-    if (is_in_the_way(in)) { /* by now */
-        give_up(in, KV_BUSY, "overlap");
-        return;
-    }
+    if (is_refused(in)) return; /* by now */
     struct group *g = worker_group(w, in->group);
     if (g != NULL && g->replica == in->to) {
         if (raft_needs_snapshot(g->raft, in->snapshot.index, in->snapshot.term)) {
@@ -538,11 +546,7 @@ void transfer_receive(struct worker *w, uint32_t node, const struct peer_snapsho
     }
     if (in == NULL) in = inbound_make(w, node, s);
     if (in == NULL) return;
-    if (is_in_the_way(in)) {
-        answer(in, false, KV_BUSY);
-        inbound_remove(in);
-        return;
-    }
+    if (is_refused(in)) return;
     in->heard_ns = env_now_ns(w->env);
     if (g != NULL && g->replica == s->to && !raft_needs_snapshot(g->raft, s->index, s->index_term)) {
         answer_needless(in, g); /* installed, and the answer was lost; or caught up meanwhile */

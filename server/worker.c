@@ -8,6 +8,7 @@
 #include "client/base/text.h"
 #include "server/auth.h"
 #include "server/coordinator.h"
+#include "server/founding.h"
 #include "server/host.h"
 #include "server/jobs.h"
 #include "server/keyspaces.h"
@@ -29,7 +30,6 @@
  * each client gets one write. */
 enum { VALUE_FEATURE_BYTES_MAX = 8 << 20,
 };
-static const uint64_t dedup_retention_ms = KV_DEDUP_MS;
 
 uint64_t worker_random(struct worker *w)
 {
@@ -203,40 +203,7 @@ void worker_remove_group(struct worker *w, struct group *g)
     seats_tell_gone(w, id);
 }
 
-/* ---- the first start ---- */
-
-static void first_descriptor(const struct worker *w, uint32_t partition, struct descriptor *d)
-{
-    const struct config *c = w->config;
-    *d = (struct descriptor){.id = partition,
-                             .range_epoch = 1,
-                             .conf_epoch = 1,
-                             .value_bytes_max = (uint32_t)c->value_max,
-                             .dedup_retention_ms = dedup_retention_ms};
-    if (partition == KV_PARTITION_SYSTEM) {
-        d->keyspace = KV_KEYSPACE_SYSTEM;
-        d->kind = DESCRIPTOR_RANGE;
-        kv_key_range(KV_KEYSPACE_SYSTEM, kv_slice(NULL, 0), &d->from);
-        kv_key_range(KV_KEYSPACE_SYSTEM + 1, kv_slice(NULL, 0), &d->to);
-    } else {
-        uint32_t width = KV_SLOTS / KV_PARTITIONS_DEFAULT, k = partition - 1;
-        d->keyspace = KV_KEYSPACE_DEFAULT;
-        d->kind = DESCRIPTOR_HASH;
-        kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)(k * width), &d->from);
-        kv_key_slot_start(KV_KEYSPACE_DEFAULT, (uint16_t)((k + 1) * width), &d->to);
-    }
-    /* Rotated, so that the first voters, who lead by preference, spread over the nodes. */
-    uint32_t nodes = c->node_count == 0 ? 1 : c->node_count, fit[CONFIG_NODES_MAX] = {0}, fits = 0;
-    for (uint32_t i = 0; i < c->node_count; i++)
-        if (kv_node_has(c->nodes[i].roles, nodes_role_for(partition))) fit[fits++] = i;
-    if (c->node_count == 0) fits = 1;
-    for (uint32_t i = 0; i < fits && i < c->cluster_replicas; i++) {
-        uint32_t at = fit[(partition + i) % fits];
-        d->replicas[d->replica_count++] = (struct descriptor_replica){
-            .id = at + 1, .node = c->node_count == 0 ? w->node_id : c->nodes[at].id, .role = DESCRIPTOR_VOTER, .store = STORE_ORIGINAL};
-    }
-    d->replica_next = nodes + 1;
-}
+/* ---- replicas that begin ---- */
 
 struct creation {
     struct log_append append;
@@ -245,7 +212,7 @@ struct creation {
     bool is_first; /* ever: afterwards it has all of its log */
 };
 
-static void open_failed(struct worker *w, uint32_t partition, enum kv_err err)
+void worker_open_failed(struct worker *w, uint32_t partition, enum kv_err err)
 {
     JOURNAL(w->journal, store, ERROR, "group-failed", "group=%u err=%s", partition, kv_err_name(err));
     w->poisoned = true;
@@ -261,7 +228,7 @@ static void created(struct log_append *a, enum kv_err err)
     if (err == KV_OK && !store_group_get(w->store, c->partition, &sg)) err = KV_NOT_FOUND;
     if (err == KV_OK) err = group_open(w, &sg, c->is_first, &g);
     if (err == KV_OK) worker_add_group(w, g);
-    else open_failed(w, c->partition, err);
+    else worker_open_failed(w, c->partition, err);
     free(c);
 }
 
@@ -280,16 +247,6 @@ bool worker_create_replica(struct worker *w, const struct descriptor *d, uint32_
     if (err != KV_OK) free(c);
     else worker_turn(w);
     return err == KV_OK;
-}
-
-static void create_group(struct worker *w, uint32_t partition)
-{
-    struct descriptor d;
-    first_descriptor(w, partition, &d);
-    raft_id replica = 0;
-    for (uint32_t i = 0; i < d.replica_count; i++)
-        if (d.replicas[i].node == w->node_id) replica = d.replicas[i].id;
-    if (replica != 0 && !worker_create_replica(w, &d, replica, 0, 0)) open_failed(w, partition, KV_NO_SPACE);
 }
 
 /* ---- life ---- */
@@ -401,7 +358,7 @@ enum kv_err worker_create(const struct worker_options *o, struct worker **out, c
                                .poisoned = store_poisoned,
                                .context = w,
                                .memtable_bytes_max = o->config->storage_memtable / share,
-                               .dedup_retention_ms = dedup_retention_ms,
+                               .dedup_retention_ms = KV_DEDUP_MS,
                                .is_original = nodes_are_one(w) || o->config->bootstrap,
                                .reserve_bytes = o->config->storage_reserve / share,
                                .log = {.segment_bytes = o->config->storage_segment,
@@ -444,13 +401,7 @@ fail:
 
 enum kv_err worker_start(struct worker *w, char *why, size_t why_size)
 {
-    bool single = nodes_are_one(w);
-    if (single || (w->config->bootstrap && store_is_fresh(w->store)))
-        for (uint32_t p = 0; p <= KV_PARTITIONS_DEFAULT; p++) {
-            struct store_group sg;
-            if (p % siblings_count(w) != w->o.index) continue; /* spread from the start, partition 0 at worker 0 */
-            if (!store_group_get(w->store, p, &sg)) create_group(w, p);
-        }
+    if (nodes_are_one(w) || (w->config->bootstrap && store_is_fresh(w->store))) founding_begin(w);
     siblings_receive(w); /* what is where, before anybody asks */
     enum kv_err err = siblings_is_face(w) ? host_listen(w->host, why, why_size) : KV_OK;
     if (err != KV_OK) return err;

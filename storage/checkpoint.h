@@ -29,7 +29,8 @@ enum checkpoint_group_state {
     CHECKPOINT_GROUP_INSTALLING, /* a snapshot was being installed: wipe its range and begin again (R11) */
     CHECKPOINT_GROUP_TOMBSTONE   /* replicas up to `replica` must never come back (R4) */
 };
-struct checkpoint_mark { /* R8 */
+#define CHECKPOINT_NO_GROUP UINT32_MAX /* a tombstone of it is in each state from the first start on: one without any mark was lost */
+struct checkpoint_mark {               /* R8 */
     uint32_t group, replica;
     enum checkpoint_group_state state;
     uint64_t index, term;

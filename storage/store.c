@@ -156,6 +156,19 @@ static enum kv_err log_open(struct store *s)
     return err == KV_CORRUPT ? KV_OK : err;
 }
 
+/* Short of room it stays without: starting comes first. */
+static enum kv_err state_begin(struct store *s)
+{
+    struct checkpoint *c = s->o.checkpoint;
+    struct checkpoint_mark m = {.group = CHECKPOINT_NO_GROUP, .state = CHECKPOINT_GROUP_TOMBSTONE};
+    enum kv_err err = c->ops->begin(c);
+    if (err == KV_OK) err = c->ops->mark(c, &m);
+    if (err == KV_OK) err = c->ops->commit(c);
+    if (err != KV_OK) c->ops->abort(c);
+    if (err == KV_OK) return c->ops->view_renew(s->view);
+    return err == KV_NO_SPACE || err == KV_TOO_BIG ? KV_OK : err;
+}
+
 static enum kv_err store_recover(struct store *s, uint64_t id_seed)
 {
     struct checkpoint *c = s->o.checkpoint;
@@ -168,7 +181,8 @@ static enum kv_err store_recover(struct store *s, uint64_t id_seed)
         return err;
     }
     err = identity_load(s, id_seed, state_is_empty);
-    if (err == KV_OK && !s->fresh && state_is_empty) err = identity_impair(s); /* with it tombstones would be gone */
+    if (err == KV_OK && !s->fresh && state_is_empty) err = identity_impair(s); /* tombstones are gone with it */
+    if (err == KV_OK && state_is_empty) err = state_begin(s);
     if (err == KV_OK) err = leftovers_remove(s->o.disk);
     if (err == KV_OK) err = log_open(s);
     if (err == KV_OK && log_damage(s->log) != NULL) err = identity_impair(s);

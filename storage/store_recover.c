@@ -14,7 +14,7 @@ struct marks {
 static void mark_load(void *context, const struct checkpoint_mark *m)
 {
     struct marks *marks = context;
-    if (marks->err != KV_OK) return;
+    if (marks->err != KV_OK || m->group == CHECKPOINT_NO_GROUP) return;
     struct group *g = group_add(marks->s, m->group);
     if (g == NULL) {
         marks->err = KV_BUSY;

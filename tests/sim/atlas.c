@@ -21,7 +21,8 @@ bool swarm_may_lose(struct swarm *w, uint32_t node)
         for (uint32_t i = 1; i <= w->plan.nodes; i++) whole = whole && !w->tainted[i] && cluster_intact(w->cluster, i, why, sizeof why);
     if (whole) {
         w->lost = 0;
-        memset(w->struck, 0, sizeof w->struck);
+        for (uint32_t i = 1; i <= w->plan.nodes; i++) /* one that is down finds it when it starts: the others have replaced it meanwhile */
+            if (cluster_up(w->cluster, i)) w->struck[i] = false;
     }
     /* The first strike needs a whole cluster; a second one is for five nodes and more. */
     if (w->tainted[node] || (w->lost == 0 && !whole) || w->lost >= (fewest - 1) / 2) return false;

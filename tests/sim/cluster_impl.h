@@ -105,6 +105,7 @@ bool cluster_jobs_over(const struct cluster *c, char *why, size_t why_size);
 void node_ask(struct node *n, enum kv_op op, uint32_t keyspace, const struct kv_slice *args, uint32_t count);
 /* cluster_nodes.c: all members have the same list of nodes. */
 bool cluster_nodes_agree(const struct cluster *c, char *why, size_t why_size);
+/* Of cluster_replicas() as many as have a place: a node may be given a role while who drains it does not know of that yet. */
 bool drains_can_end(const struct cluster *c); /* as many nodes may take replicas as each partition has */
 void removals_see(struct cluster *c);         /* by the lists of nodes, as they are now */
 /* Those that were removed have no links and no replicas, and know it if they run. */

@@ -75,13 +75,19 @@ bool cluster_join(struct cluster *c, uint32_t node)
     return true;
 }
 
-/* Nodes that may take replicas for which that role is needed, and whether they are as many as each partition has, and more. */
-static bool has_places(const struct cluster *c, const struct worker *w, enum kv_node_role role, uint32_t more)
+/* Nodes that may take replicas for which that role is needed. */
+static uint32_t places(const struct worker *w, enum kv_node_role role)
 {
     const struct nodes_entry *n;
     uint32_t up = 0;
     for (uint32_t i = 0; (n = nodes_at(w, i)) != NULL; i++) up += n->state == KV_NODE_UP && kv_node_has(n->roles, role);
-    return up >= cluster_replicas(c, role == KV_NODE_COORDINATOR ? KV_PARTITION_SYSTEM : 1) + more;
+    return up;
+}
+
+/* As many as each partition has, and more. */
+static bool has_places(const struct cluster *c, const struct worker *w, enum kv_node_role role, uint32_t more)
+{
+    return places(w, role) >= cluster_replicas(c, role == KV_NODE_COORDINATOR ? KV_PARTITION_SYSTEM : 1) + more;
 }
 
 bool cluster_drain(struct cluster *c, uint32_t node, uint64_t drawn)

@@ -93,10 +93,11 @@ static bool desk_commit_check(struct cluster *c, const struct desk *n, char *why
     if (n->worker == NULL) return true;
     while (kv_map_next(&n->worker->groups, &cursor, &id, &v)) {
         const struct group *g = replica_of(n, (uint32_t)id);
-        if (g == NULL || id >= GROUPS_MAX || g->raft->role != RAFT_LEADER) continue;
+        if (g == NULL || id >= GROUPS_MAX) continue;
         struct annals *a = annals_of(c, g->id);
         if (g->raft->commit <= a->counted || g->raft->commit <= STORE_BIRTH_INDEX) continue; /* what it was born with */
         a->counted = g->raft->commit;
+        if (g->raft->role != RAFT_LEADER) continue; /* it counted, and met a higher term behind that in the same message */
         c->busy_node = n->id;
         if (!commit_check(n, g, why, why_size)) return false;
     }

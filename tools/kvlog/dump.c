@@ -50,7 +50,7 @@ static void on_mark(void *context, const struct checkpoint_mark *m)
 {
     static const char *const states[] = {"live", "installing", "tombstone"};
     const struct dump *d = context;
-    if (d->group != NULL && m->group != *d->group) return;
+    if (m->group == CHECKPOINT_NO_GROUP || (d->group != NULL && m->group != *d->group)) return;
     printf("%sstate  group %" PRIu32 " replica %" PRIu32 "  %s at %" PRIu64 " term %" PRIu64 " clock %" PRIu64 " ms\n",
            d->place, m->group, m->replica, states[m->state], m->index, m->term, m->clock_ms);
 }

@@ -38,6 +38,7 @@ static void on_mark(void *context, const struct checkpoint_mark *m)
 {
     struct verify *v = context;
     struct log_group g;
+    if (m->group == CHECKPOINT_NO_GROUP) return;
     v->marks++;
     if (m->state != CHECKPOINT_GROUP_LIVE) return;
     bool has_log = v->log != NULL && log_group_get(v->log, m->group, &g) && g.replica == m->replica;

@@ -72,8 +72,21 @@ static uint32_t place(uint32_t node, uint32_t partition)
 START_TEST(partitions_are_spread_from_the_start)
 {
     begin(3, 3);
-    for (uint32_t node = 1; node <= 3; node++)
-        for (uint32_t p = 0; p <= KV_PARTITIONS_DEFAULT; p++) ck_assert_uint_eq(place(node, p), p % 3);
+    for (uint32_t node = 1; node <= 3; node++) {
+        uint32_t count[3] = {0}, leads[3] = {0};
+        ck_assert_uint_eq(place(node, KV_PARTITION_SYSTEM), 0);
+        for (uint32_t p = 0; p <= KV_PARTITIONS_DEFAULT; p++) {
+            uint32_t at = place(node, p);
+            ck_assert_uint_lt(at, 3);
+            count[at]++;
+            leads[at] += group_leads(worker_group(node_of(cluster, node)->desks[at].worker, p));
+        }
+        for (uint32_t k = 0; k < 3; k++) ck_assert(count[k] == 3 && leads[k] == 1);
+        for (uint32_t k = 1; k < 3; k++) { /* and worker 0 knows */
+            const struct seat_counts *told = seats_counts(cluster_worker(cluster, node), k);
+            ck_assert(told->replicas == 3 && told->leads == 1 && told->led_by == 3);
+        }
+    }
     end();
 }
 END_TEST
@@ -85,10 +98,10 @@ START_TEST(a_replica_moves_to_the_other_worker)
     for (uint32_t node = 1; node <= 3; node++) {
         char text[8];
         snprintf(text, sizeof text, "%u", node);
-        ask(1, KV_OP_KVMOVE, "3", text, text);
+        ask(1, KV_OP_KVMOVE, "1", text, text);
         run(4000);
         ck_assert_int_eq(last, KV_OK);
-        ck_assert_uint_eq(place(node, 3), 0);
+        ck_assert_uint_eq(place(node, 1), 0);
     }
     ask(2, KV_OP_SET, "a", "1", NULL);
     run(1000);
@@ -123,6 +136,25 @@ START_TEST(the_only_replica_moves_too)
     ck_assert_uint_eq(answers, SOME);
     const struct group *g = worker_group(node_of(cluster, 1)->desks[1].worker, 2);
     ck_assert(group_leads(g) && g->applied > rows && g->descriptor.replica_count == 1);
+    struct worker *w = cluster_worker(cluster, 1);
+    ck_assert_uint_eq(map_leader(map_get(w, 2)), 1); /* worker 0 has none of it any more, and knows who leads */
+    end();
+}
+END_TEST
+
+/* A successor whose place was chosen when nothing was there, before the replica that it succeeds was born on that worker. */
+START_TEST(a_place_that_is_taken_by_then_costs_an_id)
+{
+    begin(3, 2);
+    struct worker *w = cluster_worker(cluster, 1);
+    ck_assert_uint_eq(place(1, 2), 0);
+    raft_id next = worker_group(w, 2)->descriptor.replica_next;
+    seats_placed_here(w, 2, next);
+    ask(1, KV_OP_KVMOVE, "2", "1", "1");
+    run(5000);
+    ck_assert_int_eq(last, KV_OK);
+    ck_assert_uint_eq(place(1, 2), 1);
+    ck_assert_uint_eq(worker_group(node_of(cluster, 1)->desks[1].worker, 2)->replica, next + 1);
     end();
 }
 END_TEST
@@ -213,4 +245,4 @@ START_TEST(a_directory_is_of_so_many_workers)
 END_TEST
 
 UNIT_MAIN("workers", partitions_are_spread_from_the_start, a_replica_moves_to_the_other_worker, the_only_replica_moves_too,
-          a_node_of_one_worker_has_nowhere_to_move_to, sides_of_a_merge_come_together_first, a_full_way_refuses, a_directory_is_of_so_many_workers)
+          a_place_that_is_taken_by_then_costs_an_id, a_node_of_one_worker_has_nowhere_to_move_to, sides_of_a_merge_come_together_first, a_full_way_refuses, a_directory_is_of_so_many_workers)

@@ -819,6 +819,29 @@ START_TEST(birthmarks)
 }
 END_TEST
 
+/* Nothing was given to it yet, and nothing is forgotten: it is the same directory at each start. */
+START_TEST(an_empty_one_keeps_its_birthmark)
+{
+    struct node n;
+    node_init(&n, 16);
+    ck_assert_int_eq(node_open(&n), KV_OK);
+    uint64_t mark = store_birthmark(n.store);
+    for (int k = 0; k < 4; k++) {
+        node_stop(&n);
+        if (k == 1) { /* its checkpoint is lost: once another */
+            n.checkpoint->ops->destroy(n.checkpoint);
+            n.options.checkpoint = n.checkpoint = checkpoint_mem_create();
+        }
+        ck_assert_int_eq(node_open(&n), KV_OK);
+        ck_assert((store_birthmark(n.store) == mark) == (k != 1));
+        mark = store_birthmark(n.store);
+        uint32_t cursor = 0, group;
+        ck_assert(!store_group_next_known(n.store, &cursor, &group));
+    }
+    node_free(&n);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("store");
@@ -841,6 +864,7 @@ int main(void)
     tcase_add_test(tc, dedup_outlives_a_checkpoint_cut_in_two);
     tcase_add_test(tc, half_a_directory);
     tcase_add_test(tc, birthmarks);
+    tcase_add_test(tc, an_empty_one_keeps_its_birthmark);
     tcase_set_timeout(tc, 60);
     return unit_finish(suite);
 }
