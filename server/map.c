@@ -43,7 +43,7 @@ uint32_t map_leader(const struct partition *p)
 uint32_t map_way(const struct worker *w, const struct partition *p)
 {
     uint32_t leader = map_leader(p);
-    if (!siblings_is_face(w)) return sibling_way(0); /* which knows, and waits */
+    if (!siblings_is_face(w)) return sibling_way(0);                 /* which knows, and waits */
     if (p->seats != NULL && (leader == w->node_id || leader == 0)) { /* 0: a replica here that goes may not know */
         uint32_t beside = seats_leader(w, p);
         if (beside != 0 || leader != 0) return beside;

@@ -63,7 +63,7 @@ struct worker {
     struct pace pace; /* limit.service_rate */
     uint64_t checkpoints_seen;
 
-    struct siblings *siblings;     /* the other workers of this node; NULL: it is alone */
+    struct siblings *siblings;   /* the other workers of this node; NULL: it is alone */
     struct seat_plan *seat_plan; /* how replicas are spread among them (seats.c); NULL: not looked at yet */
     struct peers *peers;
     struct host *host;
