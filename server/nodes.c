@@ -155,21 +155,6 @@ bool membership_decode(struct kv_slice map, struct membership *out)
     return ok;
 }
 
-static enum kv_err file_put(struct disk *d, struct kv_slice bytes)
-{
-    struct disk_file f;
-    enum kv_err err = d->ops->open(d, file_new, true, &f);
-    if (err != KV_OK) return err;
-    err = d->ops->truncate(d, f, 0);
-    if (err == KV_OK) err = d->ops->write(d, f, 0, bytes);
-    if (err == KV_OK) err = d->ops->sync(d, f);
-    enum kv_err closed = d->ops->close(d, f);
-    if (err == KV_OK) err = closed;
-    if (err == KV_OK) err = d->ops->rename(d, file_new, file_name);
-    if (err == KV_OK) err = d->ops->sync_dir(d);
-    return err;
-}
-
 enum kv_err membership_write(struct disk *d, const struct membership *m)
 {
     struct kv_buf b = {0}, list = {0};
@@ -191,7 +176,7 @@ enum kv_err membership_write(struct disk *d, const struct membership *m)
         le64_put(sum, kv_hash64(kv_buf_slice(&b), 0));
         kv_buf_append(&b, sum, sizeof sum);
     }
-    enum kv_err err = list.failed || b.failed ? KV_NO_SPACE : file_put(d, kv_buf_slice(&b));
+    enum kv_err err = list.failed || b.failed ? KV_NO_SPACE : disk_replace(d, file_name, file_new, kv_buf_slice(&b));
     kv_buf_free(&b);
     kv_buf_free(&list);
     return err;

@@ -67,17 +67,7 @@ static enum kv_err record_write(struct disk *d, const struct record *r)
 {
     uint8_t bytes[FILE_BYTES_MAX];
     size_t size = record_encode(r, bytes);
-    struct disk_file f;
-    enum kv_err err = d->ops->open(d, file_new, true, &f);
-    if (err != KV_OK) return err;
-    err = d->ops->truncate(d, f, 0);
-    if (err == KV_OK) err = d->ops->write(d, f, 0, kv_slice(bytes, size));
-    if (err == KV_OK) err = d->ops->sync(d, f);
-    enum kv_err closed = d->ops->close(d, f);
-    if (err == KV_OK) err = closed;
-    if (err == KV_OK) err = d->ops->rename(d, file_new, file_name);
-    if (err == KV_OK) err = d->ops->sync_dir(d);
-    return err;
+    return disk_replace(d, file_name, file_new, kv_slice(bytes, size));
 }
 
 static bool was_used(const struct worker *w)

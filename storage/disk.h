@@ -69,4 +69,7 @@ struct disk_ops {
 struct disk {
     const struct disk_ops *ops;
 };
+
+/* Blocking: the file holds these bytes, durably, or what it held before. `temporary` is written first, and may be left behind. */
+enum kv_err disk_replace(struct disk *d, const char *name, const char *temporary, struct kv_slice bytes);
 #endif

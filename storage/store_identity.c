@@ -24,21 +24,6 @@ enum { IDENTITY_BYTES = 40,
 static const char identity_name[] = "identity", identity_new[] = "identity.tmp";
 static const char identity_magic[8] = {'k', 'v', 's', 't', 'o', 'r', 'e', '\n'};
 
-static enum kv_err identity_write(struct disk *d, const uint8_t bytes[IDENTITY_BYTES])
-{
-    struct disk_file f;
-    enum kv_err err = d->ops->open(d, identity_new, true, &f);
-    if (err != KV_OK) return err;
-    err = d->ops->truncate(d, f, 0);
-    if (err == KV_OK) err = d->ops->write(d, f, 0, kv_slice(bytes, IDENTITY_BYTES));
-    if (err == KV_OK) err = d->ops->sync(d, f);
-    enum kv_err closed = d->ops->close(d, f);
-    if (err == KV_OK) err = closed;
-    if (err == KV_OK) err = d->ops->rename(d, identity_new, identity_name);
-    if (err == KV_OK) err = d->ops->sync_dir(d);
-    return err;
-}
-
 static enum kv_err identity_save(struct store *s)
 {
     uint8_t bytes[IDENTITY_BYTES] = {0};
@@ -49,7 +34,7 @@ static enum kv_err identity_save(struct store *s)
     le32_put(bytes + 24, (s->is_original ? IDENTITY_ORIGINAL : 0u) | (s->impairments > 0 ? IDENTITY_IMPAIRED : 0u));
     le32_put(bytes + 28, s->impairments);
     le64_put(bytes + 32, kv_hash64(kv_slice(bytes, 32), 0));
-    return identity_write(s->o.disk, bytes);
+    return disk_replace(s->o.disk, identity_name, identity_new, kv_slice(bytes, sizeof bytes));
 }
 
 static enum kv_err identity_create(struct store *s, uint64_t id)
