@@ -1,60 +1,15 @@
 #include "server/map.h"
-#include "server/request.h"
 #include "server/seats.h"
 #include "server/siblings.h"
 #include "storage/checkpoint_mem.h"
-#include "tests/sim/cluster_impl.h"
-#include "tests/unit/unit.h"
-#include <stdio.h>
+#include "tests/unit/sim/workers.h"
 
 /* Nodes of several workers, without faults: where replicas are, what moves them, what a full way does, and which
  * directories are refused. */
-static struct sim *sim;
-static struct cluster *cluster;
-static uint32_t answers;
-static enum kv_err last;
-static char detail[160];
-
-static void run(uint64_t ms)
-{
-    sim_run_until(sim, sim_now_ns(sim) + KV_MS(ms));
-}
 
 static void begin(uint32_t nodes, uint32_t workers)
 {
-    answers = 0;
-    sim = sim_create(&(struct sim_options){
-        .seed = 17, .wall_start_ms = 1767225600000, .net = {.delay_min_ns = KV_MS(1), .delay_max_ns = KV_MS(2)}});
-    cluster = cluster_create(&(struct cluster_options){
-        .sim = sim, .nodes = nodes, .workers = workers, .seed = 17, .sync_min_ns = KV_MS(1), .sync_max_ns = KV_MS(1)});
-    for (uint32_t node = 1; node <= nodes; node++) ck_assert(cluster_start(cluster, node));
-    run(5000);
-}
-
-static void end(void)
-{
-    char why[256];
-    ck_assert_msg(cluster_check(cluster, why, sizeof why), "%s", why);
-    cluster_destroy(cluster);
-    sim_destroy(sim);
-}
-
-static void answered(struct request *r, const struct kv_reply *reply)
-{
-    (void)r;
-    answers++;
-    last = reply->err;
-    snprintf(detail, sizeof detail, "%.*s", (int)reply->detail.size, reply->detail.size == 0 ? "" : (const char *)reply->detail.data);
-}
-
-static void ask(uint32_t node, enum kv_op op, const char *a, const char *b, const char *c)
-{
-    struct kv_slice args[3] = {kv_str(a), kv_str(b == NULL ? "" : b), kv_str(c == NULL ? "" : c)};
-    struct request *r = request_make(cluster_worker(cluster, node));
-    ck_assert_ptr_nonnull(r);
-    r->done = answered;
-    r->body = (struct kv_request){.op = op, .args = args, .arg_count = 1u + (b != NULL) + (c != NULL), .keyspace = KV_KEYSPACE_DEFAULT};
-    request_start(r);
+    begin_tuned(nodes, workers, NULL);
 }
 
 /* The worker that has the only replica of the partition on that node; UINT32_MAX: none, or two. */
@@ -62,7 +17,7 @@ static uint32_t place(uint32_t node, uint32_t partition)
 {
     uint32_t at = UINT32_MAX;
     for (uint32_t k = 0; k < workers_of(cluster); k++) {
-        if (worker_group(node_of(cluster, node)->desks[k].worker, partition) == NULL) continue;
+        if (worker_group(worker_of(node, k), partition) == NULL) continue;
         if (at != UINT32_MAX) return UINT32_MAX;
         at = k;
     }
@@ -165,7 +120,7 @@ START_TEST(a_node_of_one_worker_has_nowhere_to_move_to)
     ask(1, KV_OP_KVMOVE, "2", "1", "1");
     run(1000);
     ck_assert_int_eq(last, KV_CONDITION);
-    ck_assert_ptr_nonnull(strstr(detail, "one worker"));
+    ck_assert_ptr_nonnull(strstr(said, "one worker"));
     end();
 }
 END_TEST
@@ -184,7 +139,7 @@ START_TEST(sides_of_a_merge_come_together_first)
         request_start(r);
         run(8000);
     }
-    ck_assert_msg(last == KV_OK, "%s", detail);
+    ck_assert_msg(last == KV_OK, "%s", said);
     for (uint32_t node = 1; node <= 3; node++) {
         ck_assert_uint_eq(place(node, 1), 1);
         ck_assert_uint_eq(place(node, 2), UINT32_MAX);
