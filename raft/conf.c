@@ -175,6 +175,7 @@ bool conf_is_pending(const struct raft *r)
 
 void raft_conf_applied(struct raft *r, const struct raft_conf *c)
 {
+    r->hard_dirty = true; /* that it is committed must outlive a loss of power: whom it removes may be gone by then */
     quiet_end(r, false);
     conf_install(r, c);
     raft_trace(r, "conf", c->voter_count, c->old_count);
