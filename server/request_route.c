@@ -47,6 +47,7 @@ static bool is_siblings_own(const struct request *r)
 static void send_to(struct request *r, struct partition *p, uint32_t node)
 {
     struct worker *w = r->w;
+    struct partition *in_line = r->stands ? p : NULL; /* not known is one of a sibling's own, which stands in line at worker 0 */
     if (sibling_is_way(node) && !pace_admit(r)) return;
     w->reads_sent += request_is_anywhere(r) && !sibling_is_way(node);
     if (r->is_write && r->body.sequence == 0 && !sibling_is_way(node)) { /* so that a repeat is harmless */
@@ -56,19 +57,19 @@ static void send_to(struct request *r, struct partition *p, uint32_t node)
     }
     if (!request_own(r)) return;
     r->phase = KV_PHASE_FORWARD;
-    if (r->stands) {
-        r->body.line = p->id;
-        r->body.round = p->line.round + 1;
+    if (in_line != NULL) {
+        r->body.line = in_line->id;
+        r->body.round = in_line->line.round + 1;
     }
     enum kv_err err = peer_forward(w->peers, node, r);
     if (err == KV_BUSY) {
         request_fail(r, err, "too much waits for the worker of its partition");
     } else if (err != KV_OK) {
         request_park(r, KV_MS(20));
-    } else if (r->stands) {
+    } else if (in_line != NULL) {
         r->is_in_line = true;
-        p->line.sent++;
-        p->line.sent_to = node;
+        in_line->line.sent++;
+        in_line->line.sent_to = node;
     }
 }
 
