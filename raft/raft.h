@@ -110,7 +110,7 @@ struct raft_read { /* serve once applied >= index; index 0: refused, ask again *
 
 struct raft_ready {    /* what to do now, in this order; borrowed until raft_advance() */
     uint64_t sequence; /* give it back to raft_durable() */
-    bool hard_changed; /* 1. persist; a commit change alone is no change (R8) */
+    bool hard_changed; /* 1. persist; a commit change alone is no change (R8), but for that of a configuration */
     struct raft_hard hard;
     raft_index truncate_from;    /* 2. drop index >= this; 0 = none */
     raft_index append_first;     /* 3. persist these entries: on a follower those of the */
