@@ -66,17 +66,18 @@ add first layers sh tools/layers.sh
 for t in "$build"/unit/*/test_*; do
     [ -x "$t" ] && add first "${t#"$build"/}" "$t"
 done
+add_e2e() { # NAME SUFFIX [ENV...]
+    e2e=$1 suffix=$2
+    shift 2
+    case " ${E2E_SKIP:-} " in *" $e2e "*) return ;; esac
+    case " $alone " in *" $e2e "*) when=last ;; *) when=first ;; esac
+    add $when "e2e/$e2e.sh$suffix" "$@" sh "tests/e2e/$e2e.sh"
+}
 for t in tests/e2e/*.sh; do
-    name=$(basename "$t" .sh)
-    case $name in lib | lib_*) continue ;; esac
-    case " ${E2E_SKIP:-} " in *" $name "*) continue ;; esac
-    case " $alone " in *" $name "*) list=last ;; *) list=first ;; esac
-    add $list "e2e/$name.sh" sh "$t"
+    case $t in */lib.sh | */lib_*) ;; *) add_e2e "$(basename "$t" .sh)" '' ;; esac
 done
-for name in cluster order merge kills rot rot_single hot keyspaces hostile levels stop; do # with two workers a node: where that is another path
-    case " $alone " in *" $name "*) list=last ;; *) list=first ;; esac
-    add $list "e2e/$name.sh,workers=2" env KVD_WORKERS=2 sh "tests/e2e/$name.sh"
-done
+# With two workers a node, where that is another path.
+for t in cluster order merge kills rot rot_single hot keyspaces hostile levels stop; do add_e2e $t ,workers=2 env KVD_WORKERS=2; done
 run first "${JOBS:-$(nproc)}"
 run last 1
 count
