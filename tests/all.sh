@@ -69,7 +69,7 @@ done
 add_e2e() { # NAME SUFFIX [ENV...]
     e2e=$1 suffix=$2
     shift 2
-    case " ${E2E_SKIP:-} " in *" $e2e "*) return ;; esac
+    case " ${E2E_SKIP:-} " in *" $e2e "* | *" $e2e$suffix "*) return ;; esac
     case " $alone " in *" $e2e "*) when=last ;; *) when=first ;; esac
     add $when "e2e/$e2e.sh$suffix" "$@" sh "tests/e2e/$e2e.sh"
 }
