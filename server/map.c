@@ -205,6 +205,20 @@ struct partition *map_find(const struct worker *w, struct kv_slice encoded)
     return best;
 }
 
+bool map_is_whole(const struct worker *w, const struct kv_keyspace *k)
+{
+    struct kv_key at, end;
+    kv_key_start(k->kind, k->id, &at);
+    kv_key_end(k->kind, k->id, &end);
+    while (kv_slice_cmp(kv_key_slice(&at), kv_key_slice(&end)) < 0) {
+        const struct partition *p = map_find(w, kv_key_slice(&at));
+        if (p == NULL) return false;
+        if (map_descriptor(p)->to.size == 0) return true;
+        at = map_descriptor(p)->to;
+    }
+    return true;
+}
+
 struct partition *map_ending(const struct worker *w, struct kv_slice encoded)
 {
     struct partition *best = NULL;

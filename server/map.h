@@ -35,6 +35,8 @@ struct partition *map_get(const struct worker *w, uint32_t id); /* NULL: never h
 struct partition *map_make(struct worker *w, uint32_t id);      /* heard of from now on; NULL: out of memory */
 /* The partition that holds an encoded key; NULL: not known. */
 struct partition *map_find(const struct worker *w, struct kv_slice encoded);
+/* Every key that the keyspace can have is in a known partition. */
+bool map_is_whole(const struct worker *w, const struct kv_keyspace *k);
 /* The one that holds what lies just before the key, if it ends there; NULL: not known, or it goes on. */
 struct partition *map_ending(const struct worker *w, struct kv_slice encoded);
 /* In order of their ranges, overlaps and all; NULL at the end. */

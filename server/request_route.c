@@ -247,15 +247,35 @@ static void refuse_keys(struct request *r, const struct kv_key_rule *rule, enum 
     request_fail(r, err, text);
 }
 
-/* A node that the map still shows replicas on stays; its partitions would lose a voter each. */
+/* Of all keyspaces some partitions are not known here; the first of them, or NULL. */
+static const struct kv_keyspace *first_unknown(const struct worker *w)
+{
+    uint32_t count;
+    uint64_t directory;
+    const struct kv_keyspace *all = keyspaces_all(w, &count, &directory);
+    for (uint32_t i = 0; i < count; i++)
+        if (!map_is_whole(w, &all[i])) return &all[i];
+    return NULL;
+}
+
+/* A node that the map still shows replicas on stays; its partitions would lose a voter each. So it does while who decides, the
+ * leader of partition 0, has not heard of all partitions: it may have been started just now. */
 static bool refuse_removal(struct request *r)
 {
     uint64_t id;
-    char text[160];
+    char text[256];
     if (r->body.op != KV_OP_KSNODE || !kv_slice_eq(r->body.args[1], kv_str("removed"))) return false;
     if (!kv_parse_u64(r->body.args[0], &id) || id > UINT32_MAX) return false;
     uint32_t count = nodes_replicas(r->w, (uint32_t)id);
-    if (count == 0) return false;
+    const struct group *system = worker_group(r->w, KV_PARTITION_SYSTEM);
+    const struct kv_keyspace *unknown = count == 0 && system != NULL && group_leads(system) ? first_unknown(r->w) : NULL;
+    if (count == 0 && unknown == NULL) return false;
+    if (unknown != NULL) {
+        snprintf(text, sizeof text, "whether node %u holds a replica of keyspace %.*s is not known yet; next: kvctl status, and again when all its partitions have a leader",
+                 (uint32_t)id, (int)(unknown->name.size < 64 ? unknown->name.size : 64), (const char *)unknown->name.data);
+        request_fail(r, KV_UNAVAILABLE, text);
+        return true;
+    }
     snprintf(text, sizeof text, "node %u still holds %u replica%s; next: kvctl node drain %u, and remove it when they are gone", (uint32_t)id,
              count, count == 1 ? "" : "s", (uint32_t)id);
     request_fail(r, KV_CONDITION, text);
