@@ -33,13 +33,20 @@ static bool is_undone(const struct kv_job *j)
     return j->state == KV_JOB_CANCELLING || j->state == KV_JOB_PAUSED;
 }
 
+/* Leaders told of partitions that have every key of it between them: one that is not among these has none. */
+static bool others_have_all(const struct worker *w, uint32_t keyspace)
+{
+    const struct kv_keyspace *k = keyspaces_find(w, keyspace);
+    return k != NULL && map_is_whole(w, k);
+}
+
 /* Its partition does not exist any more, or never did as far as anybody says. True: the job has ended, or waits to know. */
 static bool lacks_partition(struct jobs *jobs, struct run *run, const struct kv_job *j, const struct partition *p, uint64_t now_ns)
 {
     char note[JOBS_NOTE_BYTES];
-    bool is_gone = keyspaces_is_gone(jobs->w, j->keyspace) || (p != NULL && p->has_ended);
+    bool is_gone = keyspaces_is_gone(jobs->w, j->keyspace) || map_has_ended(jobs->w, p != NULL ? p->id : j->partition);
     if (p != NULL && map_descriptor(p) != NULL && !is_gone) return false;
-    is_gone = is_gone || has_led_for(jobs, now_ns, UNHEARD_S);
+    is_gone = is_gone || has_led_for(jobs, now_ns, UNHEARD_S) || (has_led_for(jobs, now_ns, SETTLED_S) && others_have_all(jobs->w, j->keyspace));
     (void)snprintf(note, sizeof note, is_gone ? "partition %u is not there any more" : "waiting to hear of partition %u", j->partition);
     if (is_gone) jobs_end(jobs, run, j, j->automatic || j->state == KV_JOB_CANCELLING ? KV_JOB_CANCELLED : KV_JOB_FAILED, KV_NOT_FOUND, note);
     else jobs_step(jobs, run, j, j->done, j->total, "steps", note);

@@ -205,6 +205,14 @@ struct partition *map_find(const struct worker *w, struct kv_slice encoded)
     return best;
 }
 
+bool map_has_ended(const struct worker *w, uint32_t id)
+{
+    const struct partition *p = map_get(w, id);
+    struct store_group sg;
+    if (p != NULL && (p->group != NULL || p->has_ended)) return p->group == NULL;
+    return store_group_get(w->store, id, &sg) && sg.absorbed != 0;
+}
+
 bool map_is_whole(const struct worker *w, const struct kv_keyspace *k)
 {
     struct kv_key at, end;

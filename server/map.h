@@ -33,6 +33,7 @@ struct partition {
 
 struct partition *map_get(const struct worker *w, uint32_t id); /* NULL: never heard of */
 struct partition *map_make(struct worker *w, uint32_t id);      /* heard of from now on; NULL: out of memory */
+bool map_has_ended(const struct worker *w, uint32_t id);        /* by a merge, as who has its keys said, or a replica here knew; it never comes back */
 /* The partition that holds an encoded key; NULL: not known. */
 struct partition *map_find(const struct worker *w, struct kv_slice encoded);
 /* Every key that the keyspace can have is in a known partition. */

@@ -292,12 +292,9 @@ static bool is_partitions_own(enum kv_op op)
 static bool is_elsewhere(struct request *r, const struct partition *p, const struct kv_key_rule *rule, const struct kv_op_info *info)
 {
     struct partition *owner = NULL;
-    const struct partition *named = map_get(r->w, r->body.partition);
     struct kv_slice at;
-    struct store_group sg;
     if (p != NULL && p->group != NULL) return false;
-    if (named != NULL && named->has_ended) return true;
-    if (store_group_get(r->w->store, r->body.partition, &sg) && sg.absorbed != 0) return true;
+    if (map_has_ended(r->w, r->body.partition)) return true;
     return one_partition(r, rule, info, &owner, &at) == KV_OK && owner != NULL && owner != p;
 }
 

@@ -143,26 +143,23 @@ uint64_t cluster_job_open(struct cluster *c, uint32_t node, uint64_t drawn)
 }
 
 /* A drain for which there is no place, since nodes lost roles, waits for one. */
-static bool may_wait(const struct cluster *c, const struct worker *w, uint64_t id)
-{
-    struct kv_arena arena = {0};
-    struct kv_job j;
-    bool may = job_read(w, id, &arena, &j) && j.kind == KV_JOB_DRAIN && !drains_can_end(c);
-    kv_arena_free(&arena);
-    return may;
-}
-
 bool cluster_jobs_over(const struct cluster *c, char *why, size_t why_size)
 {
-    for (uint32_t i = 1; i <= c->o.nodes; i++) {
+    bool over = true;
+    for (uint32_t i = 1; i <= c->o.nodes && over; i++) {
         const struct worker *w = face_of(c, i);
         struct exec_board b;
         if (!board_read(w, &b)) continue;
-        for (uint32_t k = 0; k < b.open_count; k++) {
-            if (may_wait(c, w, b.open[k])) continue;
-            snprintf(why, why_size, "job %" PRIu64 " is still open on node %u", b.open[k], i);
-            return false;
+        for (uint32_t k = 0; k < b.open_count && over; k++) {
+            struct kv_arena arena = {0};
+            struct kv_job j;
+            bool has = job_read(w, b.open[k], &arena, &j);
+            over = has && j.kind == KV_JOB_DRAIN && !drains_can_end(c);
+            snprintf(why, why_size, "job %" PRIu64 " is still open on node %u: a %s of partition %u from %u to %u, %s, planned at epoch %u: \"%.*s\"", b.open[k], i,
+                     has ? kv_job_kind_text(j.kind) : "?", has ? j.partition : 0, has ? j.from : 0, has ? j.to : 0, has ? kv_job_state_text(j.state) : "?",
+                     has ? j.conf_epoch : 0, has ? (int)j.note.size : 0, has && j.note.size > 0 ? (const char *)j.note.data : "");
+            kv_arena_free(&arena);
         }
     }
-    return true;
+    return over;
 }

@@ -38,7 +38,7 @@
     X(UNITE, "unite", "a partition absorbs its neighbour, often one in use")     \
     X(JOIN, "join", "a node that was not there joins by a token")                \
     X(DRAIN, "drain", "a node is drained or cordoned, or set up again")          \
-    X(REMOVE, "remove", "only if named: a drained or dead node is removed")      \
+    X(REMOVE, "remove", "a drained or dead node is removed from the cluster")    \
     X(COORDINATOR, "coordinator", "who leads partition 0 dies, or stands still") \
     X(ROLE, "role", "a node is killed and comes back with a role more or less")
 enum swarm_fault {

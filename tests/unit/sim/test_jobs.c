@@ -131,6 +131,19 @@ START_TEST(a_merge_is_not_refused_by_an_earlier_epoch)
 }
 END_TEST
 
+/* It was absorbed before this runner began, and nobody tells of what is no more; but the partitions it heard of have all keys. */
+START_TEST(a_move_of_a_partition_that_is_no_more_ends)
+{
+    struct worker *w = coordinator();
+    struct kv_job j = done_before(map_descriptor(map_get(w, 1)));
+    j.partition = 99;
+    j.automatic = true;
+    jobs_open(w, &j);
+    run_for(10);
+    ck_assert_uint_eq(coordinator()->placements->open_count, 0);
+}
+END_TEST
+
 int main(void)
 {
     if (sodium_init() < 0) return EXIT_FAILURE;
@@ -141,6 +154,7 @@ int main(void)
     tcase_add_test(tc, a_move_is_not_done_by_an_earlier_epoch);
     tcase_add_test(tc, a_split_is_not_done_by_an_earlier_epoch);
     tcase_add_test(tc, a_merge_is_not_refused_by_an_earlier_epoch);
+    tcase_add_test(tc, a_move_of_a_partition_that_is_no_more_ends);
     suite_add_tcase(suite, tc);
     return unit_finish(suite);
 }
