@@ -569,4 +569,12 @@ static inline void node_put(struct node *n, uint32_t group, uint64_t index, cons
                           .row = {.class = STORE_DATA, .key = kv_key_slice(&key), .value = kv_slice(value, sizeof value)}};
     store_apply(n->store, group, index, 1, index * 10, &op, 1);
 }
+/* A node that runs, with group 0 as its only one, and nothing open. */
+static inline void one_group(struct node *n, uint64_t seed)
+{
+    node_init(n, seed);
+    ck_assert_int_eq(node_open(n), KV_OK);
+    ck_assert_int_eq(node_create_group(n, 0, 1), KV_OK);
+    node_settle(n);
+}
 #endif

@@ -1,47 +1,7 @@
 #include <stdio.h>
 
-#include "tests/unit/storage/node.h"
+#include "tests/unit/storage/stingy.h"
 #include "tests/unit/unit.h"
-
-/* A node that runs, with group 0 as its only one, and nothing open. */
-static void one_group(struct node *n, uint64_t seed)
-{
-    node_init(n, seed);
-    ck_assert_int_eq(node_open(n), KV_OK);
-    ck_assert_int_eq(node_create_group(n, 0, 1), KV_OK);
-    node_settle(n);
-}
-
-START_TEST(identity)
-{
-    struct node n;
-    node_init(&n, 1);
-    ck_assert_int_eq(node_open(&n), KV_OK);
-    ck_assert(store_is_fresh(n.store));
-    ck_assert_uint_eq(store_id(n.store), 77);
-    node_stop(&n);
-    ck_assert_int_eq(store_open(&n.options, 78, 5, &n.store), KV_OK);
-    ck_assert(!store_is_fresh(n.store));
-    ck_assert_uint_eq(store_id(n.store), 77); /* not the new seed */
-    node_stop(&n);
-
-    ck_assert_int_eq(store_open(&n.options, 78, 6, &n.store), KV_CONFLICT);
-    ck_assert_ptr_nonnull(strstr(store_damage(n.store), "node 5"));
-    node_stop(&n);
-    ck_assert(disk_mem_flip(n.disk, "identity", 8, 2)); /* format 3 */
-    ck_assert_int_eq(node_open(&n), KV_VERSION);
-    node_stop(&n);
-    ck_assert(disk_mem_flip(n.disk, "identity", 8, 2));
-    ck_assert(disk_mem_flip(n.disk, "identity", 20, 1));
-    ck_assert_int_eq(node_open(&n), KV_CORRUPT);
-    node_stop(&n);
-    struct disk *d = disk_mem_disk(n.disk);
-    ck_assert_int_eq(d->ops->remove(d, "identity"), KV_OK);
-    ck_assert_int_eq(node_open(&n), KV_CORRUPT); /* a log without an identity */
-    ck_assert_ptr_nonnull(strstr(store_damage(n.store), "missing"));
-    node_free(&n);
-}
-END_TEST
 
 /* No crash: the state is the model's at every moment, whatever is under way. */
 START_TEST(random_operations)
@@ -414,162 +374,6 @@ START_TEST(damaged_by_its_rows)
 }
 END_TEST
 
-/* The device runs full: writes are refused, what is there stays, and room brings it back. */
-START_TEST(full_disk)
-{
-    struct node n;
-    node_init(&n, 10);
-    n.options.reserve_bytes = 256 << 10;
-    ck_assert_int_eq(node_open(&n), KV_OK);
-    ck_assert_int_eq(node_create_group(&n, 0, 1), KV_OK);
-    node_settle(&n);
-    ck_assert(!store_is_full(n.store));
-    disk_mem_capacity_set(n.disk, 400 << 10);
-    n.now_ns += 2000000000;
-    node_settle(&n);
-    ck_assert(store_is_full(n.store));
-    node_append(&n, 0, 4); /* raft's own records still find the claimed room */
-    node_settle(&n);
-    ck_assert_uint_eq(n.groups[0].acked, 4);
-    while (n.groups[0].applied < 4)
-        node_apply(&n, 0, n.groups[0].applied + 1);
-    store_checkpoint(n.store, NULL);
-    node_settle(&n);
-    node_check(&n);
-    ck_assert_int_eq(n.poisoned, KV_OK);
-    disk_mem_capacity_set(n.disk, 8 << 20);
-    n.now_ns += 2000000000;
-    node_settle(&n);
-    ck_assert(!store_is_full(n.store));
-    node_free(&n);
-}
-END_TEST
-
-/* A checkpoint that finds no room is tried again; until then the tables hold the state. */
-struct stingy {
-    struct checkpoint base;
-    struct checkpoint *inner;
-    struct checkpoint_ops ops;
-    enum kv_err commit_err;
-    int commits, commits_good; /* the error comes behind so many good ones */
-};
-static struct stingy *stingy_of(struct checkpoint *c)
-{
-    return container_of(c, struct stingy, base);
-}
-static enum kv_err stingy_begin(struct checkpoint *c)
-{
-    return stingy_of(c)->inner->ops->begin(stingy_of(c)->inner);
-}
-static enum kv_err stingy_put(struct checkpoint *c, const struct store_row *r)
-{
-    return stingy_of(c)->inner->ops->put(stingy_of(c)->inner, r);
-}
-static enum kv_err stingy_del(struct checkpoint *c, const struct store_row *r)
-{
-    return stingy_of(c)->inner->ops->del(stingy_of(c)->inner, r);
-}
-static enum kv_err stingy_delete_range(struct checkpoint *c, enum store_class k, struct kv_range r)
-{
-    return stingy_of(c)->inner->ops->delete_range(stingy_of(c)->inner, k, r);
-}
-static enum kv_err stingy_mark(struct checkpoint *c, const struct checkpoint_mark *m)
-{
-    return stingy_of(c)->inner->ops->mark(stingy_of(c)->inner, m);
-}
-static enum kv_err stingy_commit(struct checkpoint *c)
-{
-    struct stingy *s = stingy_of(c);
-    s->commits++;
-    if (s->commit_err != KV_OK && s->commits > s->commits_good) return s->commit_err;
-    return s->inner->ops->commit(s->inner);
-}
-static void stingy_abort(struct checkpoint *c)
-{
-    stingy_of(c)->inner->ops->abort(stingy_of(c)->inner);
-}
-static enum kv_err stingy_view_open(struct checkpoint *c, struct checkpoint_view **out)
-{
-    return stingy_of(c)->inner->ops->view_open(stingy_of(c)->inner, out);
-}
-static uint64_t stingy_bytes(const struct checkpoint *c)
-{
-    const struct stingy *s = container_of((struct checkpoint *)(uintptr_t)c, struct stingy, base);
-    return s->inner->ops->bytes(s->inner);
-}
-
-static enum kv_err stingy_trim(struct checkpoint *c)
-{
-    return stingy_of(c)->inner->ops->trim(stingy_of(c)->inner);
-}
-
-static void stingy_wrap(struct stingy *s, struct node *n)
-{
-    *s = (struct stingy){.inner = n->checkpoint, .ops = *n->checkpoint->ops};
-    s->ops.begin = stingy_begin;
-    s->ops.put = stingy_put;
-    s->ops.del = stingy_del;
-    s->ops.delete_range = stingy_delete_range;
-    s->ops.mark = stingy_mark;
-    s->ops.commit = stingy_commit;
-    s->ops.abort = stingy_abort;
-    s->ops.view_open = stingy_view_open;
-    s->ops.bytes = stingy_bytes;
-    s->ops.trim = stingy_trim;
-    s->base.ops = &s->ops;
-    n->options.checkpoint = &s->base;
-}
-
-START_TEST(checkpoint_without_room)
-{
-    struct node n;
-    struct stingy s;
-    node_init(&n, 11);
-    stingy_wrap(&s, &n);
-    ck_assert_int_eq(node_open(&n), KV_OK);
-    ck_assert_int_eq(node_create_group(&n, 0, 1), KV_OK);
-    node_settle(&n);
-    node_append(&n, 0, 8);
-    node_settle(&n);
-    while (n.groups[0].applied < 8)
-        node_apply(&n, 0, n.groups[0].applied + 1);
-    s.commit_err = KV_NO_SPACE;
-    s.commits = 0;
-    store_checkpoint(n.store, NULL);
-    for (int i = 0; i < 5; i++) {
-        store_flush(n.store, false);
-        while (node_step(&n)) {
-        }
-    }
-    ck_assert_int_eq(s.commits, 1); /* not in a circle */
-    ck_assert(store_is_full(n.store));
-    ck_assert_int_eq(n.poisoned, KV_OK);
-    node_check(&n);
-    n.now_ns += 1500000000;
-    s.commit_err = KV_OK;
-    node_settle(&n);
-    ck_assert_int_eq(s.commits, 2);
-    ck_assert(!store_is_full(n.store));
-    node_check(&n);
-    struct store_group g;
-    ck_assert(store_group_get(n.store, 0, &g));
-    ck_assert_uint_eq(g.checkpointed, 8);
-
-    node_append(&n, 0, 1);
-    node_settle(&n);
-    node_apply(&n, 0, 9);
-    s.commit_err = KV_IO; /* final (R15) */
-    store_checkpoint(n.store, NULL);
-    store_flush(n.store, false);
-    while (node_step(&n)) {
-    }
-    ck_assert_int_eq(n.poisoned, KV_IO);
-    struct log_append a = {.done = node_appended, .group = 0};
-    ck_assert_int_eq(store_append(n.store, &a), KV_POISONED);
-    node_free(&n);
-}
-END_TEST
-
 static const struct checkpoint_ops *asked_ops;
 static int asked;
 static enum kv_err asked_get(struct checkpoint_view *v, enum store_class class, struct kv_slice key,
@@ -773,98 +577,23 @@ START_TEST(dedup_outlives_a_checkpoint_cut_in_two)
 }
 END_TEST
 
-/* What a server would see if a directory lost its checkpoint, or a log its group. */
-START_TEST(half_a_directory)
-{
-    struct node n;
-    struct store_group g;
-    one_group(&n, 14);
-    node_append(&n, 0, 3);
-    node_settle(&n);
-    node_stop(&n);
-    n.checkpoint->ops->destroy(n.checkpoint);
-    n.options.checkpoint = n.checkpoint = checkpoint_mem_create();
-    ck_assert_int_eq(node_open(&n), KV_OK);
-    ck_assert_ptr_nonnull(store_damage(n.store));
-    ck_assert(store_group_get(n.store, 0, &g));
-    ck_assert(g.log.damaged);
-    node_free(&n);
-}
-END_TEST
-
-/* A directory vouches for each replica it was given under its birthmark; once it may have forgotten any, it gets another. */
-START_TEST(birthmarks)
-{
-    struct node n;
-    one_group(&n, 15);
-    node_append(&n, 0, 3);
-    node_settle(&n);
-    uint64_t first = store_birthmark(n.store), second = 0;
-    for (int k = 0; k < 2; k++) { /* as it loses its checkpoint twice */
-        ck_assert_uint_ne(first, second);
-        node_stop(&n);
-        ck_assert_int_eq(node_open(&n), KV_OK);
-        second = store_birthmark(n.store);
-        ck_assert_uint_eq(second, first);
-        node_stop(&n);
-        n.checkpoint->ops->destroy(n.checkpoint);
-        n.options.checkpoint = n.checkpoint = checkpoint_mem_create();
-        ck_assert_int_eq(node_open(&n), KV_OK);
-        first = store_birthmark(n.store);
-        ck_assert_uint_ne(first, 0);
-        ck_assert(node_create_group(&n, 1, 1) == KV_OK); /* what stands there is whole again */
-        node_settle(&n);
-    }
-    node_free(&n);
-}
-END_TEST
-
-/* Nothing was given to it yet, and nothing is forgotten: it is the same directory at each start. */
-START_TEST(an_empty_one_keeps_its_birthmark)
-{
-    struct node n;
-    node_init(&n, 16);
-    ck_assert_int_eq(node_open(&n), KV_OK);
-    uint64_t mark = store_birthmark(n.store);
-    for (int k = 0; k < 4; k++) {
-        node_stop(&n);
-        if (k == 1) { /* its checkpoint is lost: once another */
-            n.checkpoint->ops->destroy(n.checkpoint);
-            n.options.checkpoint = n.checkpoint = checkpoint_mem_create();
-        }
-        ck_assert_int_eq(node_open(&n), KV_OK);
-        ck_assert((store_birthmark(n.store) == mark) == (k != 1));
-        mark = store_birthmark(n.store);
-        uint32_t cursor = 0, group;
-        ck_assert(!store_group_next_known(n.store, &cursor, &group));
-    }
-    node_free(&n);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("store");
     TCase *tc = tcase_create("store");
     suite_add_tcase(suite, tc);
-    tcase_add_test(tc, identity);
     tcase_add_loop_test(tc, random_operations, 0, 4);
     tcase_add_loop_test(tc, crash_everywhere, 0, 4);
     tcase_add_test(tc, checkpoint_waits_for_the_log);
     tcase_add_test(tc, release);
     tcase_add_test(tc, groups_live_once);
     tcase_add_test(tc, three_layers);
-    tcase_add_test(tc, full_disk);
     tcase_add_test(tc, hash_at_one_index);
     tcase_add_test(tc, damaged_by_its_rows);
-    tcase_add_test(tc, checkpoint_without_room);
     tcase_add_test(tc, fetched_once);
     tcase_add_test(tc, pressure);
     tcase_add_test(tc, dedup_is_bounded);
     tcase_add_test(tc, dedup_outlives_a_checkpoint_cut_in_two);
-    tcase_add_test(tc, half_a_directory);
-    tcase_add_test(tc, birthmarks);
-    tcase_add_test(tc, an_empty_one_keeps_its_birthmark);
     tcase_set_timeout(tc, 60);
     return unit_finish(suite);
 }
