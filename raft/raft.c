@@ -11,7 +11,8 @@
 #include <string.h>
 
 static_assert(sizeof(struct raft) < 24 * 1024, "thousands of groups live on one node");
-enum { CACHE_LINE_BYTES = 64 };
+enum { CACHE_LINE_BYTES = 64,
+       PREFETCHED_PEERS = 3 }; /* as many as most groups have */
 
 const char *raft_options_fault(const struct raft_options *o)
 {
@@ -255,7 +256,7 @@ void raft_prefetch(const struct raft *r)
     const char *front = (const char *)r, *peers = (const char *)r->peers;
     size_t lines = offsetof(struct raft, unsynced) + sizeof r->unsynced[0];
     for (size_t i = 0; i < lines; i += CACHE_LINE_BYTES) __builtin_prefetch(front + i, 1);
-    for (size_t i = 0; i < 3 * sizeof r->peers[0]; i += CACHE_LINE_BYTES) __builtin_prefetch(peers + i, 1);
+    for (size_t i = 0; i < PREFETCHED_PEERS * sizeof r->peers[0]; i += CACHE_LINE_BYTES) __builtin_prefetch(peers + i, 1);
     __builtin_prefetch(&r->log, 1);
 }
 
