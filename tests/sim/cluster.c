@@ -586,11 +586,23 @@ bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role 
     return (c->roles[node] & (uint32_t)role) != 0;
 }
 
+/* Nodes with the role that are there to stay. */
+static uint32_t holders(const struct cluster *c, enum kv_node_role role)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 1; i <= c->o.nodes; i++) count += cluster_is_member(c, i) && !node_of(c, i)->is_to_go && cluster_has_role(c, i, role);
+    return count;
+}
+
+bool cluster_is_needed(const struct cluster *c, uint32_t node, enum kv_node_role role)
+{
+    uint32_t needed = role == KV_NODE_GATEWAY || c->roles[node] == (uint32_t)role ? 1 : c->o.replicas;
+    return cluster_has_role(c, node, role) && holders(c, role) < needed + 1;
+}
+
 bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role)
 {
-    uint32_t others = 0, needed = role == KV_NODE_GATEWAY || c->roles[node] == (uint32_t)role ? 1 : c->o.replicas;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) others += i != node && cluster_has_role(c, i, role);
-    if (cluster_has_role(c, node, role) && (others < needed || c->roles[node] == (uint32_t)role)) return false;
+    if (cluster_is_needed(c, node, role) || c->roles[node] == (uint32_t)role) return false;
     c->roles[node] ^= (uint32_t)role;
     c->had[node] |= c->roles[node];
     roles_configure(node_of(c, node));
@@ -600,7 +612,7 @@ bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role rol
 uint32_t cluster_replicas(const struct cluster *c, uint32_t partition)
 {
     uint32_t places = 0;
-    for (uint32_t i = 1; i <= c->o.nodes; i++) places += cluster_has_role(c, i, nodes_role_for(partition));
+    for (uint32_t i = 1; i <= c->o.nodes; i++) places += cluster_is_member(c, i) && cluster_has_role(c, i, nodes_role_for(partition));
     return c->o.replicas == 0 || c->o.replicas > places ? places : c->o.replicas;
 }
 

@@ -34,7 +34,8 @@ struct cluster *cluster_create(const struct cluster_options *o);
 void cluster_destroy(struct cluster *c);
 uint32_t cluster_size(const struct cluster *c);
 const struct config *cluster_config(const struct cluster *c, uint32_t node);
-bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role); /* as it was last told at a start */
+bool cluster_has_role(const struct cluster *c, uint32_t node, enum kv_node_role role);  /* as it was last told at a start */
+bool cluster_is_needed(const struct cluster *c, uint32_t node, enum kv_node_role role); /* too few others have it, and stay */
 /* Gives it the role, or takes it, from its next start on. False: too few others have it, or it would have none. */
 bool cluster_change_role(struct cluster *c, uint32_t node, enum kv_node_role role);
 /* Replicas that the partition has when all is well: no more than there are nodes for it. */

@@ -141,7 +141,7 @@ static bool can_go(const struct cluster *c, const struct worker *w, const struct
             up += n->id != node->id && n->state == KV_NODE_UP && !node_of(c, n->id)->is_to_go && kv_node_has(n->roles, roles[k]);
         if (up < c->o.replicas) return false;
     }
-    return c->o.replicas != 0;
+    return c->o.replicas != 0 && !cluster_is_needed(c, node->id, KV_NODE_GATEWAY); /* by what they were started with, before the rows show it */
 }
 
 /* The checks ask node 1 what it knows. That all replicas are gone is what the cluster sees to; but two nodes that still have some, unknown to
