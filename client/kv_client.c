@@ -111,6 +111,11 @@ static void read_ended(struct kv_call *call, bool is_answered, bool is_refused)
 
 /* ---- ending a call ---- */
 
+static bool is_unreached(enum kv_err err)
+{
+    return err == KV_CLOSED || err == KV_UNAVAILABLE;
+}
+
 static void call_done(struct kv_call *call)
 {
     read_ended(call, false, false);
@@ -123,6 +128,7 @@ static void call_done(struct kv_call *call)
 
 static void call_give_up(struct kv_call *call, enum kv_err err)
 {
+    if (is_unreached(err) && call->is_leaderless && !call->client->is_closing) err = KV_NO_LEADER;
     kv_answer_none(call, err, call->client->is_closing);
     call_done(call);
 }
@@ -245,7 +251,19 @@ static void call_failed(struct kv_call *call, enum kv_err err, const char *why)
 {
     call->attempt.last_err = err;
     call->attempt.rested = false;
+    call->is_leaderless = err == KV_NO_LEADER;
     snprintf(call->result.text, sizeof call->result.text, "%s", why);
+}
+
+/* No node heard it. What one said of the partition before tells more than that another was not reached since. */
+static void call_unheard(struct kv_call *call, enum kv_err err, const char *why)
+{
+    if (!call->is_leaderless || !is_unreached(err)) {
+        call_failed(call, err, why);
+        return;
+    }
+    call->attempt.last_err = err;
+    call->attempt.rested = false;
 }
 
 /* That node cannot help anybody now: others are asked first for a while. */
@@ -269,8 +287,9 @@ static void wire_done(struct pool_call *w, enum kv_err err, const struct kv_repl
     if (err != KV_OK) {
         bool refused = err == KV_AUTH || err == KV_WRONG_CLUSTER || err == KV_VERSION;
         if (w->sent && !refused && kv_answer_mutates(call->op)) call->attempt.maybe = true;
-        if (err == KV_CLOSED || err == KV_UNAVAILABLE) router_learn_failure(c->router, &call->sent_to, now_ns);
-        call_failed(call, err, why);
+        if (is_unreached(err)) router_learn_failure(c->router, &call->sent_to, now_ns);
+        if (w->sent) call_failed(call, err, why);
+        else call_unheard(call, err, why);
         if (c->is_closing || err == KV_TIMEOUT)
             call_give_up(call, err); /* the pool's deadline is the call's */
         else
@@ -369,7 +388,7 @@ static void map_done(struct pool_call *w, enum kv_err err, const struct kv_reply
     char text[160];
     snprintf(text, sizeof text, "%s", why);
     c->map_open = false;
-    if (err == KV_CLOSED || err == KV_UNAVAILABLE || err == KV_TIMEOUT)
+    if (is_unreached(err) || err == KV_TIMEOUT)
         router_learn_failure(c->router, &c->map_from, env_now_ns(c->env));
     if (err == KV_OK) {
         err = reply->err;
@@ -387,7 +406,7 @@ static void map_done(struct pool_call *w, enum kv_err err, const struct kv_reply
         } else {
             call->attempt.tries++;
             call->attempt.retry_after_ns = 0;
-            call_failed(call, err, text);
+            call_unheard(call, err, text);
         }
         call_enter(call, KV_CALL_READY);
     }
@@ -554,7 +573,7 @@ void kv_client_call(struct kv_client *c, struct kv_call *call)
                                              .level = call->level,
                                              .bounded_ms = call->bounded_ms};
     call->sent_ns = 0;
-    call->renewed = call->outdated = false;
+    call->renewed = call->outdated = call->is_leaderless = false;
     call->name_tries = 0;
     if (call->op != KV_OP_KVSCAN || call->args != call->scan_args) call->scan_from_start = call->scan_to_end = false;
     enum kv_err err = call_key(c, call);

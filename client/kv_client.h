@@ -60,10 +60,11 @@ struct kv_call { /* embed it; zeroed before first use; reusable inside done() */
     struct kv_key key;
     struct route_attempt attempt;
     struct env_addr sent_to;
-    uint64_t sent_ns; /* of a read that any replica may serve; 0: it is not under way */
-    bool unresolved;  /* its keyspace is not known yet: it has no encoded key */
-    bool renewed;     /* a node said that the keyspace is gone: it was looked up again */
-    bool outdated;    /* and so it must be before the map is believed */
+    uint64_t sent_ns;   /* of a read that any replica may serve; 0: it is not under way */
+    bool unresolved;    /* its keyspace is not known yet: it has no encoded key */
+    bool renewed;       /* a node said that the keyspace is gone: it was looked up again */
+    bool outdated;      /* and so it must be before the map is believed */
+    bool is_leaderless; /* a node said last that nobody leads the partition, and none was reached since */
     bool scan_from_start, scan_to_end;
     uint32_t name_tries;
     struct kv_slice scan_args[4];

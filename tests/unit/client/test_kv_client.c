@@ -371,6 +371,24 @@ START_TEST(no_answer_means_maybe_for_writes_and_nothing_for_reads)
 }
 END_TEST
 
+START_TEST(what_a_node_said_of_the_partition_outlives_that_none_is_reached)
+{
+    struct ask a;
+    failures[0] = KV_NO_LEADER;
+    failure_count = 1;
+    retry_after_ms = 100;
+    ask_start(&a, KV_OP_KVPUT, "{3}k", 500);
+    RUN_UNTIL(uv, a.call.result.text[0] != 0);
+    for (int i = 0; i < 2; i++) fake_stop(&nodes[i]);
+    RUN_UNTIL(uv, a.ended == 1);
+    ck_assert_int_eq(a.result.err, KV_NO_LEADER);
+    ck_assert_int_eq(a.result.applied, KV_APPLIED_NO);
+    ck_assert_uint_ge(a.result.tries, 2);
+    ck_assert_ptr_nonnull(strstr(a.result.text, "the test says so"));
+    for (int i = 0; i < 2; i++) fake_again(&nodes[i]);
+}
+END_TEST
+
 START_TEST(maybe_is_not_washed_off_by_a_later_no)
 {
     struct ask a;
@@ -617,6 +635,7 @@ int main(void)
     tcase_add_test(t, verdicts_come_back_at_once);
     tcase_add_test(t, a_redis_error_inside_is_an_error);
     tcase_add_test(t, no_answer_means_maybe_for_writes_and_nothing_for_reads);
+    tcase_add_test(t, what_a_node_said_of_the_partition_outlives_that_none_is_reached);
     tcase_add_test(t, maybe_is_not_washed_off_by_a_later_no);
     tcase_add_test(t, after_a_maybe_the_retry_s_own_answer_settles_it);
     tcase_add_test(t, a_hint_beyond_the_deadline_ends_the_call_now);
