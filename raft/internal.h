@@ -156,12 +156,12 @@ struct raft {
     uint64_t sequence, durable_sequence, hard_sequence;
     raft_term durable_term;
 
-    uint32_t peer_count, reads_count;
     struct raft_ready out;
-    struct unsynced unsynced[UNSYNCED_MAX];
-    struct peer peers[RAFT_MEMBERS_MAX];
+    uint32_t peer_count, reads_count;
+    struct runs log; /* its head and first span, most logs have no other, end what stands together */
     struct raft_conf conf;
-    struct runs log;
+    struct peer peers[RAFT_MEMBERS_MAX];
+    struct unsynced unsynced[UNSYNCED_MAX];
     uint64_t round_ns[ROUNDS_MAX];
     struct pending_read reads[RAFT_READS_MAX];
     struct raft_read answers[RAFT_READS_MAX];

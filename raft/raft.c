@@ -11,8 +11,7 @@
 #include <string.h>
 
 static_assert(sizeof(struct raft) < 24 * 1024, "thousands of groups live on one node");
-enum { CACHE_LINE_BYTES = 64,
-       PREFETCHED_PEERS = 3 }; /* as many as most groups have */
+enum { CACHE_LINE_BYTES = 64 };
 
 const char *raft_options_fault(const struct raft_options *o)
 {
@@ -251,13 +250,23 @@ bool raft_ready(struct raft *r, struct raft_ready *out)
     return true;
 }
 
-void raft_prefetch(const struct raft *r)
+static inline __attribute__((always_inline)) void prefetch(const void *from, size_t bytes)
 {
-    const char *front = (const char *)r, *peers = (const char *)r->peers;
-    size_t lines = offsetof(struct raft, unsynced) + sizeof r->unsynced[0];
-    for (size_t i = 0; i < lines; i += CACHE_LINE_BYTES) __builtin_prefetch(front + i, 1);
-    for (size_t i = 0; i < PREFETCHED_PEERS * sizeof r->peers[0]; i += CACHE_LINE_BYTES) __builtin_prefetch(peers + i, 1);
-    __builtin_prefetch(&r->log, 1);
+    for (size_t i = 0; i < bytes; i += CACHE_LINE_BYTES) __builtin_prefetch((const char *)from + i, 1);
+}
+
+void raft_prefetch(const struct raft *r, uint32_t peers)
+{
+    prefetch(r, offsetof(struct raft, log.spans));
+    prefetch(&r->conf, sizeof r->conf.voter_count);
+    prefetch(&r->unsynced[0], sizeof r->unsynced[0]);
+    prefetch(r->peers, peers * sizeof r->peers[0]);
+}
+
+void raft_prefetch_propose(const struct raft *r)
+{
+    prefetch(&r->now, offsetof(struct raft, send_count) - offsetof(struct raft, now));
+    prefetch(&r->log.last, sizeof r->log.last);
 }
 
 void raft_advance(struct raft *r)

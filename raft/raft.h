@@ -48,8 +48,8 @@ struct raft_run { /* `count` consecutive entries, all of `term` */
 /* A joint configuration while old_count > 0: decisions need a majority of `voters` and
  * of `old`. Order is the descriptor's; it decides who campaigns first (R13). */
 struct raft_conf {
-    raft_id voters[RAFT_MEMBERS_MAX], old[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
     uint8_t voter_count, old_count, learner_count;
+    raft_id voters[RAFT_MEMBERS_MAX], old[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
 };
 /* A voter at least; no id twice in a list; learners are no voters (but may be `old`, on
  * their way out); RAFT_MEMBERS_MAX members in all. Check before proposing: an applied
@@ -201,7 +201,9 @@ bool raft_beat(struct raft *r, uint64_t now_ns);
 
 bool raft_ready(struct raft *r, struct raft_ready *out); /* false: nothing to do */
 void raft_advance(struct raft *r);                       /* the ready was taken */
-void raft_prefetch(const struct raft *r);                /* from memory what the calls above look at: a node meets another group each time */
+/* From memory what the calls above look at, and as many peers; and what raft_propose() does: a node meets another group each time. */
+void raft_prefetch(const struct raft *r, uint32_t peers);
+void raft_prefetch_propose(const struct raft *r);
 void raft_durable(struct raft *r, uint64_t sequence);    /* 1-3 of it, and of all before */
 void raft_applied(struct raft *r, raft_index index);
 void raft_conf_applied(struct raft *r, const struct raft_conf *c); /* while applying its entry, before raft_applied */

@@ -60,36 +60,6 @@ static size_t dedup_value(uint64_t stamp_ms, const struct kv_reply *reply, uint8
     return DEDUP_HEADER + reply->value.size;
 }
 
-static bool first_key(struct group *g, struct apply_ahead *a)
-{
-    const struct command *c = &a->command;
-    uint32_t first, step;
-    uint32_t count = kv_op_keys(kv_op_info(c->op), c->arg_count, &first, &step);
-    if (count == 0 || first >= c->arg_count) return false;
-    a->user_key = c->args[first];
-    return kv_key_encode(&g->rule, a->user_key, &a->key) == KV_OK;
-}
-
-void apply_look_ahead(struct group *g, const struct log_entry *e, uint32_t count, struct apply_ahead *out)
-{
-    struct worker *w = g->w;
-    uint32_t hints[2 * APPLY_AHEAD_MAX], hint_count = 0;
-    assert(count <= APPLY_AHEAD_MAX);
-    kv_arena_reset(&w->arena);
-    for (uint32_t i = 0; i < count; i++) {
-        struct apply_ahead *a = &out[i];
-        a->err = command_decode(e[i].bytes, &w->arena, &a->command);
-        a->has_key = a->err == KV_OK && first_key(g, a);
-        if (!a->has_key) continue;
-        hints[hint_count++] = store_hint(w->store, STORE_DATA, kv_key_slice(&a->key), kv_slice(NULL, 0));
-        if (a->command.sequence == 0) continue;
-        command_sub(&a->command, a->sub);
-        hints[hint_count++] = store_hint(w->store, STORE_DEDUP, kv_key_slice(&a->key), kv_slice(a->sub, sizeof a->sub));
-    }
-    for (uint32_t i = 0; i < hint_count; i++) store_hint_row(w->store, hints[i]);
-    for (uint32_t i = 0; i < hint_count; i++) store_hint_next(w->store, hints[i]);
-}
-
 static struct exec *exec_prepare(struct group *g, uint64_t clock_ms)
 {
     struct worker *w = g->w;

@@ -74,7 +74,7 @@ struct group {
     struct load load;
     struct group_scrub scrub;
 
-    struct descriptor descriptor; /* its list lies in rule_memory */
+    _Alignas(64) struct descriptor descriptor; /* its list lies in rule_memory; its front is met with each write */
     struct kv_arena rule_memory;
     struct raft_conf conf;
 
@@ -120,9 +120,11 @@ enum kv_err group_describe(struct group *g, const struct descriptor *d);
 void group_touch(struct group *g);          /* something changed: pump at the end of this turn */
 void group_pump(struct group *g);           /* what the core has to say, to log and peers */
 void group_settle(struct group *g);         /* applies what is committed, and serves who waited for that */
-void group_prefetch(const struct group *g); /* what a turn looks at, from memory; NULL: nothing */
+void group_prefetch(const struct worker *w, const struct group *g); /* what a turn looks at, from memory; NULL: nothing */
+void group_prefetch_write(const struct group *g); /* likewise group_write() */
 void staged_free(struct group_staged *s);
 void append_spares_free(struct worker *w);
+struct foresight *foresight_create(void); /* of a worker, for its groups in turn; NULL: out of memory. free() ends it */
 void group_tick(struct group *g, uint64_t now_ns);
 /* Its rows are not what was applied (R21): it neither serves nor votes from here on, durably, and is
  * gone at the end of the turn; the others give it a successor (R4). */
@@ -150,10 +152,9 @@ bool group_is_out_of_touch(const struct group *g, uint64_t now_ns);
 uint64_t group_time_ms(struct group *g); /* what a proposal made now would be stamped with */
 void conf_from_descriptor(const struct descriptor *d, struct raft_conf *out);
 
-/* apply.c: executes committed entries; on the proposer's node also answers them. Runs of them are
- * decoded ahead, so that their rows are on the way from memory while earlier ones execute. False: it
- * was not applied, and nothing may be behind it; the group is dead or the node poisoned. */
-enum { APPLY_AHEAD_MAX = 32 };
+/* apply.c: executes committed entries; on the proposer's node also answers them. They come decoded
+ * (group_apply.c). False: it was not applied, and nothing may be behind it; the group is dead or the node poisoned. */
+enum { APPLY_AHEAD_MAX = 8 };
 struct apply_ahead {
     struct command command; /* in the worker's arena until the next look ahead */
     enum kv_err err;        /* of decoding it */
@@ -162,7 +163,6 @@ struct apply_ahead {
     struct kv_key key;
     uint8_t sub[STORE_SUB_BYTES]; /* of its idempotency record, if it has a sequence */
 };
-void apply_look_ahead(struct group *g, const struct log_entry *e, uint32_t count, struct apply_ahead *out);
 bool apply_entry(struct group *g, uint64_t index, const struct log_entry *e, const struct apply_ahead *a,
                  struct request *waiting);
 /* Runs a read on the applied state; false: it has to wait for a CLOCK entry first (R14). */

@@ -3,18 +3,12 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "server/birth.h"
-#include "server/exec_directory.h"
-#include "server/merge.h"
 #include "server/peer.h"
 #include "server/request.h"
-#include "server/scrub.h"
 
 /* What the core hands out goes to the log and to peers, and comes back durable, or committed to be
  * applied. */
-enum { SEND_ENTRIES_MAX = GROUP_SEND_ENTRIES_MAX,
-       APPLY_BATCH = 256,
-       FETCH_BYTES = 4 << 20 };
+enum { SEND_ENTRIES_MAX = GROUP_SEND_ENTRIES_MAX };
 static const size_t send_bytes_max = 1 << 20; /* entry bytes in one append message */
 
 enum { SPARE_SENDS = 4,
@@ -167,8 +161,6 @@ struct group_fetch {          /* entries no longer in memory */
     struct raft_msg message;
 };
 
-static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count);
-
 static struct group_fetch **sends_find(struct group *g, raft_id to)
 {
     struct group_fetch **link = &g->sends;
@@ -238,14 +230,14 @@ static void fetch_done(struct log_fetch *f, enum kv_err err)
             /* A snapshot that is being installed takes the place of all that is applied. */
             if (err == KV_OK && f->first == g->applied + 1 && !g->installing) {
                 uint64_t left = gf->apply_to > g->applied ? gf->apply_to - g->applied : 0;
-                apply_run(g, f->entries, f->entry_count < left ? f->entry_count : (uint32_t)left);
+                apply_fetched(g, f->entries, f->entry_count < left ? f->entry_count : (uint32_t)left);
             }
         }
     }
     fetch_discard(&gf->job);
 }
 
-static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *message)
+bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *message)
 {
     struct group_fetch *gf = calloc(1, sizeof *gf);
     if (gf == NULL) return false;
@@ -264,7 +256,7 @@ static bool fetch_start(struct group *g, uint64_t first, const struct raft_msg *
     gf->fetch = (struct log_fetch){.done = fetch_done,
                                    .group = g->id,
                                    .first = first,
-                                   .bytes_max = message != NULL ? send_bytes_max : FETCH_BYTES};
+                                   .bytes_max = message != NULL ? send_bytes_max : GROUP_FETCH_BYTES};
     gf->job.discard = fetch_discard;
     worker_job_begin(g->w, &gf->job);
     log_fetch(store_log(g->w->store), &gf->fetch);
@@ -312,74 +304,5 @@ void send_message(struct group *g, const struct raft_msg *m)
         send_cold(g, m);
     } else {
         raft_unreachable(g->raft, m->to);
-    }
-}
-
-/* Applies the next entry and answers whoever waits for its index. */
-static bool apply_one(struct group *g, const struct log_entry *e, const struct apply_ahead *a)
-{
-    struct request *waiting = NULL;
-    uint64_t index = g->applied + 1;
-    while (g->waiting_head != NULL && g->waiting_head->index <= index) {
-        struct request *r = g->waiting_head;
-        g->waiting_head = r->queue_next;
-        if (g->waiting_head == NULL) g->waiting_tail = NULL;
-        r->queue_next = NULL;
-        if (g->waiting_head != NULL && g->waiting_head->queue_next != NULL) /* the next itself is on its way */
-            request_prefetch(g->waiting_head->queue_next);
-        assert(r->index == index); /* what a snapshot went past was answered then: group_restored() */
-        if (r->term == e->term) {
-            waiting = r;
-        } else { /* another leader's entry stands at its index: this one never took effect */
-            r->maybe = r->doubted;
-            request_fail(r, KV_NOT_LEADER, "another leader took over before it was committed");
-        }
-    }
-    if (!apply_entry(g, index, e, a, waiting)) return false;
-    if (g->scrub.index == index) scrub_applied(g);
-    return true;
-}
-
-static bool births_fit(const struct group *g, const struct apply_ahead *a)
-{
-    const struct command *c = &a->command;
-    if (a->err != KV_OK || (c->op != KV_OP_SPLIT && c->op != KV_OP_KSCREATE)) return true;
-    return birth_has_room(g, c->op == KV_OP_SPLIT ? 1 : exec_births_max(c->op, c->args, c->arg_count));
-}
-
-/* False: not all could be applied; the group is dead, or the node poisoned, or the log has no room for a birth, or
- * the right side of a merge is not far enough. */
-static bool apply_run(struct group *g, const struct log_entry *e, uint32_t count)
-{
-    struct apply_ahead ahead[APPLY_AHEAD_MAX];
-    for (uint32_t done = 0, n; done < count; done += n) {
-        n = count - done < APPLY_AHEAD_MAX ? count - done : APPLY_AHEAD_MAX;
-        apply_look_ahead(g, e + done, n, ahead);
-        for (uint32_t i = 0; i < n; i++) {
-            if (!births_fit(g, &ahead[i])) return false;
-            if (ahead[i].err == KV_OK && ahead[i].command.op == KV_OP_ABSORB && merge_must_wait(g, &ahead[i].command)) return false;
-            if (!apply_one(g, &e[done + i], &ahead[i])) return false;
-        }
-    }
-    raft_applied(g->raft, g->applied);
-    return true;
-}
-
-void apply_pump(struct group *g)
-{
-    struct log *l = store_log(g->w->store);
-    while (g->applied < g->apply_to && !g->fetching && g->stalled == NULL && !g->dead) {
-        struct log_entry entries[APPLY_BATCH];
-        uint32_t count = 0;
-        uint64_t left = g->apply_to - g->applied;
-        enum kv_err err = log_cached(l, g->id, g->applied + 1, left < APPLY_BATCH ? (uint32_t)left : APPLY_BATCH,
-                                     FETCH_BYTES, entries, &count);
-        if (err == KV_BUSY) {
-            g->fetching = fetch_start(g, g->applied + 1, NULL);
-            break;
-        }
-        if (g->w->poisoned) return;
-        assert(err == KV_OK && count > 0); /* a committed entry is in the log */
-        if (!apply_run(g, entries, count)) return;
     }
 }

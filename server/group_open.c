@@ -4,10 +4,12 @@
 #include <stdlib.h>
 
 #include "server/leave.h"
+#include "server/nodes.h"
 #include "server/peer.h"
 #include "server/rest.h"
 
 enum { CACHE_LINE_BYTES = 64,
+       PREFETCHED_PEERS = 3, /* as many as most groups have */
        GROUP_BYTES = (sizeof(struct group) + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES };
 
 /* The life of a replica's object, from what the store recovered to the end. */
@@ -172,12 +174,24 @@ void group_close(struct group *g)
     free(g);
 }
 
-void group_prefetch(const struct group *g)
+static inline __attribute__((always_inline)) void prefetch(const struct group *g, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += CACHE_LINE_BYTES) __builtin_prefetch((const char *)g + i, 1);
+    __builtin_prefetch(&g->descriptor);
+}
+
+void group_prefetch(const struct worker *w, const struct group *g)
 {
     if (g == NULL) return;
-    for (size_t i = 0; i <= offsetof(struct group, scrub); i += CACHE_LINE_BYTES) __builtin_prefetch((const char *)g + i, 1);
-    __builtin_prefetch(&g->descriptor);
-    raft_prefetch(raft_of(g));
+    prefetch(g, offsetof(struct group, scrub) + 1);
+    raft_prefetch(raft_of(g), nodes_are_one(w) ? 1 : PREFETCHED_PEERS);
+}
+
+void group_prefetch_write(const struct group *g)
+{
+    if (g == NULL) return;
+    prefetch(g, offsetof(struct group, lead_index));
+    raft_prefetch_propose(raft_of(g));
 }
 
 void group_touch(struct group *g)

@@ -97,7 +97,8 @@ struct worker {
     struct exec_place place; /* of partition 0's commands */
     struct exec_state exec_state;
     struct kv_buf exec_reply, exec_rows;
-    struct kv_arena arena; /* of the command being applied */
+    struct kv_arena arena; /* of the commands being applied */
+    struct foresight *foresight; /* decoded into it (group_apply.c) */
 
     struct worker_job *jobs;
     struct loads loads;

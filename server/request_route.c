@@ -179,7 +179,7 @@ static enum kv_err one_partition(struct request *r, const struct kv_key_rule *ru
         p = of;
     }
     *out = p;
-    if (p != NULL) group_prefetch(p->group);
+    if (p != NULL) group_prefetch_write(p->group);
     return KV_OK;
 }
 

@@ -96,7 +96,7 @@ static struct group *take_dirty(struct worker *w)
     if (g == NULL) return NULL;
     w->dirty = g->dirty_next;
     g->is_dirty = false;
-    group_prefetch(w->dirty); /* a turn meets each group once: on the way from memory while the one before it is pumped */
+    group_prefetch(w, w->dirty); /* a turn meets each group once: on the way from memory while the one before it is pumped */
     return g;
 }
 
@@ -106,7 +106,7 @@ static struct group *take_settling(struct worker *w)
     if (g == NULL) return NULL;
     w->settling = g->settle_next;
     g->settles = false;
-    group_prefetch(w->settling);
+    group_prefetch(w, w->settling);
     return g;
 }
 
@@ -332,7 +332,13 @@ static void tick(struct env_timer *t);
 enum kv_err worker_create(const struct worker_options *o, struct worker **out, char *why, size_t why_size)
 {
     struct worker *w = calloc(1, sizeof *w);
-    if (w == NULL) return KV_NO_SPACE;
+    struct foresight *f = foresight_create();
+    if (w == NULL || f == NULL) {
+        free(w);
+        free(f);
+        return KV_NO_SPACE;
+    }
+    w->foresight = f;
     w->o = *o;
     w->config = o->config;
     w->env = o->env;
@@ -604,6 +610,7 @@ void worker_destroy(struct worker *w)
     kv_buf_free(&w->exec_reply);
     kv_buf_free(&w->exec_rows);
     kv_arena_free(&w->arena);
+    free(w->foresight);
     request_free_spares(w);
     append_spares_free(w);
     free(w);

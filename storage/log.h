@@ -124,10 +124,12 @@ uint64_t log_first(const struct log *l, uint32_t group); /* compacted_index + 1 
 uint64_t log_last(const struct log *l, uint32_t group);
 uint64_t log_term(const struct log *l, uint32_t group, uint64_t index); /* 0: not there */
 /* Up to `count_max` entries from `first`, at least one, more only while within `bytes_max`.
- * Bytes are owned by the log and valid until the next call that is not a query.
+ * Bytes are owned by the log and valid until the next call that is not a query; those of committed entries as long as
+ * log_dropped() stays the same.
  * KV_NOT_FOUND: compacted or beyond the end; KV_BUSY: not in memory, use log_fetch(). */
 enum kv_err log_cached(const struct log *l, uint32_t group, uint64_t first, uint32_t count_max,
                        size_t bytes_max, struct log_entry *out, uint32_t *out_count);
+uint64_t log_dropped(const struct log *l); /* how many pieces of memory with entries were given back */
 void log_fetch(struct log *l, struct log_fetch *f);
 void log_fetch_free(struct log_fetch *f);
 

@@ -41,6 +41,7 @@ static struct log_chunk *chunk_add(struct log *l, uint64_t segment, uint32_t off
 
 static void chunk_free(struct log *l, size_t at)
 {
+    l->dropped++;
     l->chunk_bytes -= l->chunks[at]->capacity;
     free(l->chunks[at]->data);
     free(l->chunks[at]);

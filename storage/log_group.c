@@ -122,6 +122,11 @@ uint64_t log_term(const struct log *l, uint32_t group, uint64_t index)
     return g == NULL ? 0 : log_life_term(g, index);
 }
 
+uint64_t log_dropped(const struct log *l)
+{
+    return l->dropped;
+}
+
 enum kv_err log_cached(const struct log *l, uint32_t group, uint64_t first, uint32_t count_max,
                        size_t bytes_max, struct log_entry *out, uint32_t *out_count)
 {

@@ -107,6 +107,7 @@ struct log {
     struct log_chunk **chunks; /* in log order */
     size_t chunk_count, chunk_capacity;
     uint64_t chunk_bytes;
+    uint64_t dropped; /* chunks so far */
 
     struct log_batch batches[LOG_BATCHES_MAX]; /* a ring */
     uint32_t batch_head, batch_count;

@@ -261,6 +261,30 @@ START_TEST(test_an_empty_append_waits_for_nothing)
 }
 END_TEST
 
+START_TEST(test_bytes_stay_until_memory_is_dropped)
+{
+    struct fixture f;
+    struct log_entry e;
+    uint32_t count, more = 0;
+    open_with_group(&f, 1, 64 << 10);
+    log_destroy(f.log);
+    f.options.cache_bytes_max = 4096;
+    ck_assert_int_eq(fixture_open(&f), KV_OK);
+    ck_assert_int_eq(log_group_create(f.log, 5, 1, 0, 0), KV_OK);
+    put_now(&f, 5, 1, "the first one");
+    ck_assert_int_eq(log_cached(f.log, 5, 1, 1, 100, &e, &count), KV_OK);
+    uint64_t dropped = log_dropped(f.log);
+    for (; log_dropped(f.log) == dropped && more < 1000; more++) {
+        ck_assert(kv_slice_eq(e.bytes, kv_str("the first one")));
+        put_now(&f, 5, 1, "and one behind it");
+    }
+    ck_assert_uint_gt(more, 1);
+    ck_assert_uint_lt(more, 1000);
+    ck_assert_int_eq(log_cached(f.log, 5, 1, 1, 100, &e, &count), KV_BUSY);
+    fixture_free(&f);
+}
+END_TEST
+
 START_TEST(test_fetch)
 {
     struct fixture f;
@@ -656,6 +680,7 @@ int main(void)
     tcase_add_test(t, test_group_commit);
     tcase_add_test(t, test_inline_sync);
     tcase_add_test(t, test_an_empty_append_waits_for_nothing);
+    tcase_add_test(t, test_bytes_stay_until_memory_is_dropped);
     tcase_add_test(t, test_fetch);
     tcase_add_test(t, test_fetch_finds_rot);
     tcase_add_test(t, test_busy_takes_nothing);
