@@ -18,6 +18,12 @@ wait "$pid" 2>/dev/null
 "$B/kvlog" verify "$T/d" >"$T/out" || die "an intact directory: $(cat "$T/out")"
 "$B/kvlog" dump "$T/d" >"$T/dump" || die "dump failed"
 expect "every write is in the log" 31 "$(grep -c ' key-[0-9z]' "$T/dump")"
+# An entry says what was committed before it, so of those that nobody waits for any more only the last of each partition is in doubt.
+"$B/kvlog" salvage "$T/d" >"$T/out" 2>"$T/err"
+expect "salvage of an intact directory" 0 $?
+expect "what it exports" 31 "$(grep -c 'key-' "$T/out")"
+grep -q 'whether they were committed is not known' "$T/err" || die "nothing is in doubt: $(cat "$T/err")"
+expect "doubted beside the last" "" "$(sed -n 's/.*: entries \([0-9]*\) to \([0-9]*\) are exported.*/\1 \2/p' "$T/err" | awk '$1 != $2')"
 # Where the record of the 15th write and that of the last one stand: FILE:OFFSET.
 middle=$(grep ' key-15 ' "$T/dump" | cut -d' ' -f1)
 last=$(grep ' entry ' "$T/dump" | tail -n 1 | cut -d' ' -f1)
