@@ -222,6 +222,13 @@ uint32_t peer_connected_count(const struct peers *p)
     return count;
 }
 
+bool peers_shun(const struct peers *p)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->count; i++) count += p->list[i]->shuns;
+    return count > p->count / 2;
+}
+
 uint64_t peer_backlog(const struct peers *p, uint32_t node)
 {
     const struct peer *peer = peer_find(p, node);

@@ -175,7 +175,7 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
     enum kv_err err = channel_feed(peer->channel, bytes, &peer->out);
     if (err == KV_OK && peer->state == LINK_HANDSHAKE && channel_established(peer->channel)) {
         peer->state = LINK_UP;
-        peer->reported = peer->refusal_reported = false;
+        peer->reported = peer->refusal_reported = peer->shuns = false;
         peer->beat_ns = 0;
         JOURNAL(w->journal, peer, INFO, "link-up", "node=%u", peer->node.id);
         request_wake(w);
@@ -205,7 +205,10 @@ static void on_bytes(struct env_conn *s, struct kv_slice bytes)
                     kv_err_name(err), why);
         peer->reported = peer->refusal_reported = true;
         peer->stranger = err == KV_AUTH || err == KV_WRONG_CLUSTER || err == KV_VERSION;
+        bool is_news = peer->stranger && !peer->shuns;
+        peer->shuns |= peer->stranger;
         link_drop(peer, why[0] != '\0' ? why : kv_err_text(err));
+        if (is_news) request_wake(w); /* who waited for it need not any more */
     }
 }
 

@@ -117,13 +117,14 @@ bool request_is_of_system(const struct request *r)
     return kv_op_is_directory(r->body.op) || r->body.keyspace == KV_KEYSPACE_SYSTEM;
 }
 
-/* It would wait for its deadline here, where its client knows other nodes that may not be cut off. Or for partition 0, of which
- * nobody has told although there was time. */
+/* It would wait for its deadline here, where its client knows other nodes that may not be cut off; or none would ever talk to
+ * this one again. Or for partition 0, of which nobody has told although there was time. */
 static bool is_stranded(const struct request *r, uint64_t now_ns)
 {
-    if (!r->body.roams) return false;
+    bool is_shunned = peers_shun(r->w->peers);
+    if (!r->body.roams && !is_shunned) return false;
     const struct partition *p = map_get(r->w, r->partition);
-    if (p == NULL && r->partition == UINT32_MAX && request_is_of_system(r)) return now_ns - r->w->started_ns > KV_SECONDS(1);
+    if (p == NULL && r->partition == UINT32_MAX && (request_is_of_system(r) || is_shunned)) return now_ns - r->w->started_ns > KV_SECONDS(1);
     return p != NULL && map_is_out_of_touch(r->w, p, now_ns);
 }
 
@@ -136,7 +137,7 @@ static const char *leaderless(const struct request *r)
 static void strand(struct request *r)
 {
     r->phase = KV_PHASE_WAIT_LEADER;
-    const char *why = leaderless(r);
+    const char *why = peers_shun(r->w->peers) ? "the other nodes refuse this one, as if it had been removed; next: kvctl node list, asking another node" : leaderless(r);
     request_fail(r, KV_NO_LEADER, why != NULL ? why : "no contact with a leader, or with a majority, of the partition");
 }
 

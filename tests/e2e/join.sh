@@ -112,6 +112,8 @@ expect "state after cordon" cordoned "$(kvctl node list -o json | jq -r 'select(
 kvctl node uncordon 6 >/dev/null || die "uncordon"
 kvctl node remove 6 >/dev/null || die "remove"
 until_ok 10 grep -q 'node 6 was removed from this cluster' "$T/again.log" || die "not refused by name: $(tail -n 5 "$T/again.log")"
+told() { timeout 1 redis-cli -h 127.0.0.9 -p "$P" SET k v 2>&1 | grep -q "^NOLEADER .*the other nodes refuse this one"; }
+until_ok 10 told || die "its clients are not told at once: $(timeout 1 redis-cli -h 127.0.0.9 -p "$P" SET k v 2>&1)"
 expect "nodes without it" "1 2 3 4 5" "$(kvctl node list -o json | jq -r .id | tr '\n' ' ' | sed 's/ $//')"
 stop_joiner
 mv "$T/again/node.key" "$T/node.key"
