@@ -249,7 +249,7 @@ struct route router_next(struct router *r, const struct route_attempt *a, uint64
 
     const struct kv_partition_info *p = router_partition(r, a->key);
     /* Also after a WAIT: whoever told us the map may have been behind itself. A REFRESH that came through made it fresh. */
-    if (r->stale || (p == NULL && !a->rested)) return towards(ROUTE_REFRESH, pick_any(r, now_ns));
+    if (r->stale || (p == NULL && !a->rested)) return towards(ROUTE_REFRESH, pick(r, true, now_ns));
     if (p == NULL) return towards(ROUTE_SEND, pick_any(r, now_ns)); /* the node routes */
     struct endpoint *nearest = a->is_anywhere && !failed ? pick_nearest(r, p, now_ns) : NULL;
     struct route route = towards(ROUTE_SEND, nearest != NULL ? nearest : pick_replica(r, p, now_ns));
@@ -456,6 +456,13 @@ void router_learn_failure(struct router *r, const struct env_addr *to, uint64_t 
     if (pause > KV_SECONDS(1)) pause = KV_SECONDS(1);
     e->failures++;
     e->down_until_ns = now_ns + pause;
+    bool is_open = false, is_any_up = false;
+    for (uint32_t i = 0; i < r->end_count; i++) {
+        bool is_up = !is_down(&r->ends[i], now_ns);
+        is_open |= is_up && r->ends[i].takes_clients;
+        is_any_up |= is_up;
+    }
+    if (!is_open && is_any_up) r->stale = true; /* others may take clients by now: whoever is up knows */
 }
 
 void router_learn_success(struct router *r, const struct env_addr *to)

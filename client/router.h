@@ -10,7 +10,8 @@
  * told, and which nodes failed lately.
  *
  * Any node that takes clients (role gateway) forwards a request that is not its own, so a wrong guess costs a hop, never an
- * answer. Nodes without the role are dialled only if they are named, or for questions about the cluster when no gateway is up. */
+ * answer. Nodes without the role are dialled only if they are named, or for questions about the cluster when no gateway is up: the first of
+ * these is who takes clients by now. */
 enum route_action {
     ROUTE_SEND,    /* to `to` */
     ROUTE_WAIT,    /* `delay_ns`, then ask again with `rested` set */

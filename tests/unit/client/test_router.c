@@ -347,7 +347,13 @@ START_TEST(only_gateways_are_asked)
         }
     router_learn_failure(r, &seeds[1], 0);
     struct route_attempt a = attempt("b");
-    ck_assert_uint_eq(router_next(r, &a, 1).node, 3); /* whoever holds it would not answer */
+    struct route to = router_next(r, &a, 1); /* others may be gateways by now, and whoever is up knows */
+    ck_assert_int_eq(to.action, ROUTE_REFRESH);
+    ck_assert_uint_ne(to.node, 3);
+    ck_assert_int_eq(router_learn_map(r, &map), KV_OK);
+    to = router_next(r, &a, 1);
+    ck_assert_int_eq(to.action, ROUTE_SEND);
+    ck_assert_uint_eq(to.node, 3); /* whoever holds it would not answer */
     a = attempt("");
     a.node = 1; /* an operator asks that node itself */
     ck_assert_uint_eq(router_next(r, &a, 1).node, 1);
