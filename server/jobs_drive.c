@@ -122,7 +122,8 @@ static void drive_move(struct jobs *jobs, struct run *run, const struct kv_job *
     struct replicas r = replicas_of(d, j);
     /* Not by what an earlier epoch was like, which is all that a map behind the plan knows. */
     bool is_met = d->conf_epoch >= j->conf_epoch && !r.joint && !r.learner && (j->to == 0 || r.to) && (j->from == 0 || !r.from);
-    bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK && now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S);
+    bool is_fruitless = j->automatic && !r.learner && !r.joint && run->err != KV_OK &&
+                        (run->err == KV_NOT_FOUND || now_ns - run->claimed_ns > KV_SECONDS(FRUITLESS_S)); /* not found: who it is to leave has left */
     bool gives_up = is_fruitless || (j->automatic && j->to != 0 && is_no_place(w, j->to, j->partition, now_ns));
     if (!j->automatic && (is_unknown(w, j->from) || is_unknown(w, j->to))) {
         jobs_end(jobs, run, j, KV_JOB_FAILED, KV_NOT_FOUND, "the cluster has no such node; next: kvctl node list");

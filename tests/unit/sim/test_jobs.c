@@ -6,7 +6,7 @@
 
 /* Who runs a job judges by its map, which may be behind: that a partition's replicas once were as a move wants them, or that one began
  * or did not begin at a key, says nothing about a job that was planned later, after that had changed again. */
-enum { NODES = 4,
+enum { NODES = 5,
        REPLICAS = 3 };
 
 static void tune(void *context, struct config *c)
@@ -144,6 +144,27 @@ START_TEST(a_move_of_a_partition_that_is_no_more_ends)
 }
 END_TEST
 
+/* The replica that it was to move has gone another way since; the coordinator, whose plan it was, makes another. */
+START_TEST(a_plan_whose_replica_has_left_is_given_up_at_once)
+{
+    struct worker *w = coordinator();
+    const struct descriptor *d = map_descriptor(map_get(w, 1));
+    struct kv_job j = done_before(d);
+    j.to = 0;
+    for (uint32_t node = 1; node <= NODES; node++) {
+        uint32_t at = 0;
+        while (at < d->replica_count && d->replicas[at].node != node) at++;
+        if (at == d->replica_count && node != j.from) j.to = node;
+    }
+    ck_assert_uint_ne(j.to, 0);
+    j.conf_epoch = d->conf_epoch;
+    j.automatic = true;
+    jobs_open(w, &j);
+    run_for(10);
+    ck_assert_uint_eq(coordinator()->placements->open_count, 0);
+}
+END_TEST
+
 int main(void)
 {
     if (sodium_init() < 0) return EXIT_FAILURE;
@@ -155,6 +176,7 @@ int main(void)
     tcase_add_test(tc, a_split_is_not_done_by_an_earlier_epoch);
     tcase_add_test(tc, a_merge_is_not_refused_by_an_earlier_epoch);
     tcase_add_test(tc, a_move_of_a_partition_that_is_no_more_ends);
+    tcase_add_test(tc, a_plan_whose_replica_has_left_is_given_up_at_once);
     suite_add_tcase(suite, tc);
     return unit_finish(suite);
 }
