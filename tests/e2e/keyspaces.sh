@@ -183,5 +183,5 @@ kvctl status >/dev/null || die "a group lacks a quorum"
 for n in 1 2 3; do cluster kill $n; done
 cluster up --base-port "$P" >/dev/null || die "the cluster does not start again"
 expect "after kill -9 of all" 10 "$(said 1 'SELECT log' DBSIZE)"
-agree || die "the nodes hold other groups after a restart"
+until_ok 10 agree || die "the nodes hold other groups after a restart"
 echo "ok: keyspaces"

@@ -2,7 +2,7 @@
 # Pipelined writes of one connection to one key take effect once and in their order, also through a node
 # that forwards them while their leader dies, stands still, or gives its leadership away.
 . "$(dirname "$0")/lib.sh"
-writes=${WRITES:-8000} rounds=${ROUNDS:-2}
+writes=${WRITES:-8000} rounds=${ROUNDS:-2} late=0
 cluster up --nodes 3 --base-port "$P" >/dev/null || die "up"
 leader_of_k() { # of the partition that holds slot 7629
     kvctl status -o json 2>/dev/null | jq '.groups[] | select(.id == 4).leader'
@@ -30,7 +30,12 @@ round() { # VERB UNDO
     strike "$1" "$leader"
     wait $sender
     cluster "$2" "$leader" >/dev/null || die "$2 $leader"
-    [ "$answered" -lt "$writes" ] || die "$1 came when all was answered; more WRITES"
+    if [ "$answered" -ge "$writes" ]; then # this machine was busy with something else: once more
+        late=$((late + 1))
+        [ $late -le 3 ] || die "$1 came when all was answered; more WRITES"
+        round "$@"
+        return
+    fi
     kvctl get k >"$T/value" || die "get"
     tr ',' '\n' <"$T/value" | awk -v n="$writes" -v answered="$answered" -v verb="$1" '
         FNR == NR { # the replies, of which the last answers QUIT
