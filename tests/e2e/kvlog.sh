@@ -28,7 +28,7 @@ expect "doubted beside the last" "" "$(sed -n 's/.*: entries \([0-9]*\) to \([0-
 middle=$(grep ' key-15 ' "$T/dump" | cut -d' ' -f1)
 last=$(grep ' entry ' "$T/dump" | tail -n 1 | cut -d' ' -f1)
 flip() { # DIRECTORY FILE:OFFSET
-    printf '\252' | dd of="$1/${2%:*}" bs=1 seek=$((${2#*:} + 33)) conv=notrunc 2>/dev/null
+    rot_byte "$1/${2%:*}" $((${2#*:} + 33))
 }
 if ! ldd "$B/kvlog" | grep -q 'lib[at]san'; then # whose shadows need more
     # shellcheck disable=SC3045 # dash knows it

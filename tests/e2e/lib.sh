@@ -65,6 +65,11 @@ stores() { # DATA_DIRECTORY
         [ ! -d "$store" ] || echo "$store"
     done
 }
+rot_byte() { # FILE OFFSET: ones, or zeros where ones stand
+    rotten='\0377'
+    [ "$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')" != 255 ] || rotten='\0000'
+    printf %b "$rotten" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null || die "no rot in $1"
+}
 # Waits until a command succeeds, asking often, at most SECONDS: a limit for what hangs, not a measure.
 until_ok() { # SECONDS COMMAND...
     end=$(($(date +%s%3N) + $1 * 1000))

@@ -7,9 +7,6 @@ rows=${ROWS:-6000}
 export KVD_STORAGE_MEMTABLE=1MiB # checkpoints early
 data() { echo "$T/c/node-$1/data"; }
 log_of() { echo "$T/c/node-$1/log"; }
-flip() { # FILE OFFSET [BYTES]: overwrites with ones
-    printf '\377\377\377\377\377\377\377\377' | dd of="$1" bs=1 count="${3:-1}" seek="$2" conv=notrunc 2>/dev/null || die "flip"
-}
 # The replicas that NODE is a voter with: GROUP ID WORKER. What came to be since: successors, under ids that were not there.
 replicas() {
     kvctl -o json node show "$1" 2>/dev/null | jq -r --argjson n "$1" '.groups[] | . as $g | .replicas[] | select(.node == $n and .role == "voter") | "\($g.id) \(.id) \($g.worker)"'
@@ -35,7 +32,7 @@ remember 2
 cluster kill 2 >/dev/null || die "kill 2"
 "$B/kvlog" dump "$(data 2)" >"$T/dump" || die "dump"
 at=$(grep ' entry .* row' "$T/dump" | sed -n "$((rows / 20))p" | cut -d' ' -f1)
-flip "$(data 2)/${at%:*}" $((${at#*:} + 40))
+rot_byte "$(data 2)/${at%:*}" $((${at#*:} + 40))
 : >"$(log_of 2)"
 cluster start 2 >/dev/null || die "node 2 does not come back after damage to its log"
 grep -q "damage.*${at%:*} at [0-9]*: " "$(log_of 2)" || die "file and offset are not told"
@@ -52,7 +49,7 @@ row_places() { # NODE ROW: every copy of it, of earlier commits too: FILE:OFFSET
         grep -abo "value of row $2," "$store/state/data.mdb" | cut -d: -f1 | sed "s|^|$store/state/data.mdb:|"
     done
 }
-flip_row() { for place in $(row_places "$1" "$2"); do flip "${place%:*}" $((${place##*:} + 3)); done; } # NODE ROW
+flip_row() { for place in $(row_places "$1" "$2"); do rot_byte "${place%:*}" $((${place##*:} + 3)); done; } # NODE ROW
 row=$(for i in $(seq 1 400); do r=$(printf '%06d' $i); [ -z "$(row_places 3 $r)" ] || { echo $r; break; }; done)
 [ -n "$row" ] || die "no row in the state of node 3"
 remember 3
@@ -90,7 +87,7 @@ at=$(inner data)
 offset=${at##*:}
 # the number of its second child stands where the second of its offsets says
 second=$(od -An -tu2 -j $((offset + 18)) -N 2 "$store/state/data.mdb" | tr -d ' ')
-flip "$store/state/data.mdb" $((offset + second))
+rot_byte "$store/state/data.mdb" $((offset + second))
 : >"$(log_of "$n")"
 cluster start "$n" >/dev/null || die "node $n does not come back after damage to an inner page"
 grep -q "state-damaged.*state/data.mdb: offset [0-9]*: page" "$(log_of "$n")" || die "the place is not told: $(head -n 5 "$(log_of "$n")")"
@@ -119,7 +116,7 @@ at=$("$B/kvlog" pages "$T/copy" | grep " data inner, " | head -n 1 | cut -d' ' -
 offset=${at##*:}
 second=$(od -An -tu2 -j $((offset + 18)) -N 2 "$T/copy/state/data.mdb" | tr -d ' ')
 : >"$(log_of "$n")"
-flip "$store/state/data.mdb" $((offset + second + 4)) # far behind the end of the file
+rot_byte "$store/state/data.mdb" $((offset + second + 4)) # far behind the end of the file
 sed 's/^row/more/' "$T/rows.tsv" >"$T/more.tsv"
 kvctl --timeout 20s import "$T/more.tsv" 2>"$T/import.log" || die "the others do not go on: $(tail -n 1 "$T/import.log")"
 stopped() { cluster status 2>/dev/null | grep -q "^$n *stopped"; }

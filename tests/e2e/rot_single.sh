@@ -9,9 +9,6 @@ start() { # DIRECTORY
     started="$started $pid"
 }
 ctl() { "$B/kvctl" --addr 127.0.0.1:"$N" --key "$T/d/client.key" "$@"; }
-flip() { # FILE OFFSET
-    printf '\377' | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null || die "flip"
-}
 refuses() { # DIRECTORY PATTERN
     "$B/kvd" --node-data "$1" --resp-port "$P" --native-port "$N" 2>"$T/refused.log"
     code=$?
@@ -55,7 +52,7 @@ echo "ok: salvaged rows come back through kvctl import"
 # The log: below what was synced, in a batch of its own.
 cp -a "$T/d" "$T/log"
 at=$("$B/kvlog" dump "$T/log" | grep ' entry .* counter ' | sed -n 3p | cut -d' ' -f1)
-flip "$T/log/${at%:*}" $((${at#*:} + 34))
+rot_byte "$T/log/${at%:*}" $((${at#*:} + 34))
 refuses "$T/log" "${at%:*} at [0-9]*: "
 salvage "$T/log" 4
 grep -q "^${at%:*}: offset [0-9]*: batch [0-9]* is damaged" "$T/report" || die "the place is not told: $(cat "$T/report")"
@@ -66,7 +63,7 @@ grep -q '"key":"counter","value":"[01]"' "$T/out.jsonl" || die "replayed past wh
 # A value.
 cp -a "$T/d" "$T/value"
 row=$(grep -aob 'value of row [0-9]*' "$(state "$T/value")" | sed -n '50s/.* //p')
-for place in $(grep -abo "value of row $row," "$(state "$T/value")" | cut -d: -f1); do flip "$(state "$T/value")" $((place + 4)); done
+for place in $(grep -abo "value of row $row," "$(state "$T/value")" | cut -d: -f1); do rot_byte "$(state "$T/value")" $((place + 4)); done
 refuses "$T/value" 'state/data.mdb: offset [0-9]*: page'
 salvage "$T/value" 4
 grep -q "key .*row$row: the value is not what was written: lost" "$T/report" || die "the key is not told: $(cat "$T/report")"
@@ -77,7 +74,7 @@ cp -a "$T/d" "$T/page"
 at=$("$B/kvlog" pages "$(stores "$T/page" | tail -n 1)" | grep ' data inner, ' | head -n 1 | cut -d' ' -f1)
 offset=${at##*:}
 second=$(od -An -tu2 -j $((offset + 18)) -N 2 "$(state "$T/page")" | tr -d ' ')
-flip "$(state "$T/page")" $((offset + second))
+rot_byte "$(state "$T/page")" $((offset + second))
 refuses "$T/page" 'state/data.mdb: offset [0-9]*: page'
 salvage "$T/page" 4
 grep -q 'state/data.mdb: offset [0-9]*: page [0-9]* of data: .*(lost: keys from .* to ' "$T/report" || die "what is lost is not told: $(cat "$T/report")"
@@ -92,7 +89,7 @@ echo "ok: damaged pages cost the keys beneath them, $rest rows are left"
 start "$T/d"
 until_ok 20 ctl get counter || die "no start"
 row=$(grep -aob 'value of row [0-9]*' "$(state "$T/d")" | sed -n '70s/.* //p')
-for place in $(grep -abo "value of row $row," "$(state "$T/d")" | cut -d: -f1); do flip "$(state "$T/d")" $((place + 4)); done
+for place in $(grep -abo "value of row $row," "$(state "$T/d")" | cut -d: -f1); do rot_byte "$(state "$T/d")" $((place + 4)); done
 ctl --timeout 3s get "row$row" >"$T/got" 2>"$T/err" && die "a rotten row was served: $(cat "$T/got")"
 grep -q 'replica-corrupt' "$T/kvd.log" || die "not journaled: $(tail -n 2 "$T/kvd.log")"
 grep -qi 'salvage\|checksum' "$T/err" || die "the error does not say it: $(cat "$T/err")"
