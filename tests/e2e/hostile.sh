@@ -27,7 +27,7 @@ lives() { # WHAT ANSWER BYTES: answered so; a PING behind it too
 }
 rss() { awk '/^RssAnon/ { print int($2 / 1024) }' /proc/"$pid"/status; } # MB
 
-start "$T/kvd.log" --limit-output-time 2s --limit-handshake 1s --limit-output 16MiB
+start "$T/kvd.log" --limit-output-time 2s --limit-handshake 1s --limit-output 16MiB --resp-deadline 30s
 before=$(rss)
 closes "4 GiB bulk" "-ERR Protocol error: invalid bulk length" "$P" '*1\r\n$4294967296\r\n'
 closes "4 GiB array" "-ERR Protocol error: invalid multibulk length" "$P" '*4294967296\r\n'
