@@ -84,7 +84,8 @@ void peer_send_load(struct peers *p, uint32_t node, const struct peer_load *l);
 bool peer_connected(const struct peers *p, uint32_t node); /* to this node itself, if it has several workers */
 bool peer_is_heard(const struct peers *p, uint32_t node);  /* connected both ways */
 uint32_t peer_connected_count(const struct peers *p);
-/* Most of the other nodes refuse this one: it was removed, or its directory is of another cluster. */
+/* Most of the other nodes refuse this one, or it them, since a link was up last: it was removed, or its directory is of another
+ * cluster. Links are worker 0's: others know of none. */
 bool peers_shun(const struct peers *p);
 uint64_t peer_backlog(const struct peers *p, uint32_t node); /* bytes not yet taken by the socket */
 bool peer_is_full(const struct peers *p, uint32_t node);     /* its disk (R15) */

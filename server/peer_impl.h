@@ -40,7 +40,7 @@ struct peer {
     uint64_t birthmark;              /* of its directory, as its heartbeats say */
     bool reported, refusal_reported; /* since the link was up: said once is enough */
     bool stranger;                   /* refused, by us or by it: no hurry to ask again */
-    bool shuns;                      /* it refused us, and the link was not up since */
+    bool shuns;                      /* it refused us, or we it, and the link was not up since */
     bool has_requests;               /* frames pending in the channel */
 };
 
