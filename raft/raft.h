@@ -204,7 +204,7 @@ void raft_advance(struct raft *r);                       /* the ready was taken 
 /* From memory what the calls above look at, and as many peers; and what raft_propose() does: a node meets another group each time. */
 void raft_prefetch(const struct raft *r, uint32_t peers);
 void raft_prefetch_propose(const struct raft *r);
-void raft_durable(struct raft *r, uint64_t sequence);    /* 1-3 of it, and of all before */
+void raft_durable(struct raft *r, uint64_t sequence); /* 1-3 of it, and of all before */
 void raft_applied(struct raft *r, raft_index index);
 void raft_conf_applied(struct raft *r, const struct raft_conf *c); /* while applying its entry, before raft_applied */
 void raft_compacted(struct raft *r, raft_index index);             /* entries <= index are gone; index <= applied */

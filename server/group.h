@@ -117,11 +117,11 @@ enum kv_err group_open(struct worker *w, const struct store_group *sg, bool fres
 void group_close(struct group *g); /* frees; requests are answered */
 /* Takes a new descriptor, with a copy of what it borrows. KV_MALFORMED: its list of labels; nothing has changed. */
 enum kv_err group_describe(struct group *g, const struct descriptor *d);
-void group_touch(struct group *g);          /* something changed: pump at the end of this turn */
-void group_pump(struct group *g);           /* what the core has to say, to log and peers */
-void group_settle(struct group *g);         /* applies what is committed, and serves who waited for that */
+void group_touch(struct group *g);                                  /* something changed: pump at the end of this turn */
+void group_pump(struct group *g);                                   /* what the core has to say, to log and peers */
+void group_settle(struct group *g);                                 /* applies what is committed, and serves who waited for that */
 void group_prefetch(const struct worker *w, const struct group *g); /* what a turn looks at, from memory; NULL: nothing */
-void group_prefetch_write(const struct group *g); /* likewise group_write() */
+void group_prefetch_write(const struct group *g);                   /* likewise group_write() */
 void staged_free(struct group_staged *s);
 void append_spares_free(struct worker *w);
 struct foresight *foresight_create(void); /* of a worker, for its groups in turn; NULL: out of memory. free() ends it */

@@ -97,7 +97,7 @@ struct worker {
     struct exec_place place; /* of partition 0's commands */
     struct exec_state exec_state;
     struct kv_buf exec_reply, exec_rows;
-    struct kv_arena arena; /* of the commands being applied */
+    struct kv_arena arena;       /* of the commands being applied */
     struct foresight *foresight; /* decoded into it (group_apply.c) */
 
     struct worker_job *jobs;
